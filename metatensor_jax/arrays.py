@@ -1,0 +1,36 @@
+"""What counts as an array. Needs NumPy alone: JAX is recognised, not imported."""
+
+from __future__ import annotations
+
+from typing import Any, TypeGuard
+
+import numpy as np
+
+
+def is_jax(value: object) -> bool:
+    """Is ``value`` a JAX array or tracer? (The array API standard's way to ask.)
+
+    >>> is_jax(np.zeros(3))
+    False
+    """
+    if isinstance(value, np.ndarray):
+        return False
+    namespace = getattr(value, "__array_namespace__", None)
+    return namespace is not None and namespace().__name__ == "jax.numpy"
+
+
+def is_array(value: object) -> TypeGuard[Any]:
+    """Is ``value`` an array that a block can hold (NumPy's or JAX's)?
+
+    >>> is_array(np.zeros(3)), is_array([0.0])
+    (True, False)
+    """
+    return isinstance(value, np.ndarray) or is_jax(value)
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """``array``, or a view of it, that can not be written to."""
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array

@@ -1,0 +1,213 @@
+"""Stored gradients and autodiff as one thing."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+
+from .block import TensorBlock
+from .errors import MetatensorError, TracedLabelsError
+from .labels import Labels
+from .packing import RowIndex
+from .tensor import TensorMap
+
+
+def connect_gradients(tensor: TensorMap, **parameters: TensorBlock) -> TensorMap:
+    r"""Make the values of a map a differentiable function of parameters.
+
+    The values stay what they are, and JAX takes their derivative from the stored
+    gradients: with the value :math:`x_i` and the parameter :math:`r`,
+
+    .. math:: \mathrm{d} x_i = \sum_a \frac{\partial x_i}{\partial r_a} \mathrm{d} r_a
+
+    where :math:`a` goes over the stored gradient rows of sample :math:`i` and their
+    components. So ``jax.grad`` of anything that is computed from the result gives
+    forces and virials, with one contraction per stored row. Second derivatives use
+    stored gradients of gradients.
+
+    :param tensor: a map with stored gradients
+    :param parameters: for each parameter to connect, a block with its values: samples
+        that say which entry of the system (such as ``system`` and ``atom``), the
+        components of the gradient (such as ``xyz``), and a single property. A gradient
+        row belongs to the sample with the same labels; what the gradient samples do
+        not say (such as ``system``), the sample of the value says.
+    :returns: the map without these stored gradients
+    :raises MetatensorError: no stored gradient for a parameter, other components, or
+        gradient rows that name an entry the parameter does not have
+    :raises TracedLabelsError: traced labels
+
+    >>> import metatensor_jax as mts
+    >>> p = mts.Labels.range("p", 1)
+    >>> x = TensorBlock(np.ones((1, 1), "f4"), mts.Labels.range("system", 1), [], p)
+    >>> dx = TensorBlock(np.full((1, 1), 3, "f4"), mts.Labels("sample", [[0]]), [], p)
+    >>> tensor = TensorMap(mts.Labels.single(), [x.with_gradient("volume", dx)])
+    >>> def square(volume):
+    ...     block = TensorBlock(volume, mts.Labels.range("system", 1), [], p)
+    ...     connected = connect_gradients(tensor, volume=block)
+    ...     return (connected.block().values ** 2).sum()
+    >>> jax.grad(square)(jnp.ones((1, 1))).item()
+    6.0
+    """
+    blocks = [_connect_block(block, parameters) for block in tensor]
+    return TensorMap._make(tensor.keys, blocks, tensor._structure.info)
+
+
+def _connect_block(
+    block: TensorBlock, parameters: Mapping[str, TensorBlock]
+) -> TensorBlock:
+    structure = block._structure
+    kept = {name: g for name, g in block.gradients() if name not in parameters}
+    stored = _stored(block, parameters, _sample_columns(block.samples), nested=False)
+    arrays = {name: p.values for name, p in parameters.items()}
+    values = _connected(jnp.asarray(block.values), stored, arrays)
+    return TensorBlock._make(
+        values, block.samples, structure.components, structure.properties, kept
+    )
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["values", "parents", "entries", "nested"],
+    meta_fields=["missing"],
+)
+@dataclass(frozen=True)
+class _Stored:
+    """A stored gradient, by rows.
+
+    :param values: of the gradient block
+    :param parents: for each row, the row of the values
+    :param entries: for each row, the row of the parameter
+    :param nested: the gradients of this gradient, by parameter
+    :param missing: parameters that there is no such gradient for
+    """
+
+    values: Any
+    parents: Any
+    entries: Any
+    nested: dict[str, _Stored]
+    missing: tuple[str, ...]
+
+
+def _stored(
+    block: TensorBlock,
+    parameters: Mapping[str, TensorBlock],
+    columns: Mapping[str, np.ndarray],
+    nested: bool,
+) -> dict[str, _Stored]:
+    """The stored gradients of a block with respect to these parameters."""
+    result = {}
+    for name, parameter in parameters.items():
+        if not block.has_gradient(name):
+            if nested:
+                continue
+            block.gradient(name)  # raises
+        gradient = block.gradient(name)
+        n_own = len(gradient.components) - len(block.components)
+        _check_parameter(name, parameter, gradient.components[:n_own])
+        inherited = {
+            n: c[gradient.samples.column("sample")] for n, c in columns.items()
+        }
+        own = {**inherited, **_sample_columns(gradient.samples)}
+        inner = _stored(gradient, parameters, own, nested=True)
+        result[name] = _Stored(
+            values=gradient.values,
+            parents=gradient.samples.column("sample"),
+            entries=_find_entries(name, parameter.samples, own),
+            nested=inner,
+            missing=tuple(sorted(set(parameters) - set(inner))),
+        )
+    return result
+
+
+def _sample_columns(samples: Labels) -> dict[str, np.ndarray]:
+    if not samples.is_static:
+        raise TracedLabelsError("connect_gradients", samples.names)
+    return {name: samples.column(name) for name in samples.names if name != "sample"}
+
+
+def _check_parameter(
+    name: str, parameter: TensorBlock, components: list[Labels]
+) -> None:
+    if parameter.components != components:
+        raise MetatensorError(
+            f"the components of the parameter '{name}' must be those that its stored "
+            f"gradients have before the values' own, "
+            f"{[c.names[0] for c in components]}, got "
+            f"{[c.names[0] for c in parameter.components]}"
+        )
+    if len(parameter.properties) != 1:
+        raise MetatensorError(
+            f"the parameter '{name}' must have a single property, got "
+            f"{len(parameter.properties)}"
+        )
+
+
+def _find_entries(
+    name: str, samples: Labels, columns: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """For each gradient row, the sample of the parameter that it belongs to."""
+    unknown = [n for n in samples.names if n not in columns]
+    if unknown:
+        raise MetatensorError(
+            f"the samples of the parameter '{name}' have the dimensions {unknown}, but "
+            f"the stored gradients have {sorted(columns)}"
+        )
+    rows = np.stack([columns[n] for n in samples.names], axis=1)
+    entries = RowIndex(samples.values).find(rows)
+    if len(entries) and entries.min() < 0:
+        missing = dict(
+            zip(samples.names, rows[int(entries.argmin())].tolist(), strict=True)
+        )
+        raise MetatensorError(
+            f"a stored gradient is with respect to '{name}' of {missing}, which is not "
+            f"among the samples of the parameter:\n{samples}"
+        )
+    return entries
+
+
+@jax.custom_jvp
+def _connected(values: Any, stored: dict[str, _Stored], parameters: Any) -> Any:
+    """``values``, as a function of ``parameters``."""
+    return values
+
+
+def _connected_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    values, stored, parameters = primals
+    tangent = tangents[0]
+    if isinstance(tangent, SymbolicZero):
+        tangent = jnp.zeros(values.shape, values.dtype)
+    for name, direction in tangents[2].items():
+        if isinstance(direction, SymbolicZero):
+            continue
+        tangent = tangent + _contract(name, stored, parameters, direction, values.shape)
+    return values, tangent
+
+
+_connected.defjvp(_connected_jvp, symbolic_zeros=True)
+
+
+def _contract(
+    name: str, stored: Any, parameters: Any, direction: Any, shape: tuple[int, ...]
+) -> Any:
+    """What one parameter adds to the tangent of the values."""
+    if name not in stored:
+        raise MetatensorError(
+            f"there is no stored gradient of a gradient with respect to '{name}', so "
+            "this derivative of higher order is not known. Store it, or take a "
+            "derivative of lower order"
+        )
+    gradient: _Stored = stored[name]
+    # the stored gradient depends on the parameters as well: that is the next order
+    rows = _connected(gradient.values, gradient.nested, parameters)
+    rows = rows.reshape((rows.shape[0], -1, *shape[1:]))
+    weights = direction.reshape((direction.shape[0], -1))[gradient.entries]
+    weights = weights.reshape((*weights.shape, *[1] * (len(shape) - 1)))
+    contributions = (rows * weights).sum(axis=1)
+    return jax.ops.segment_sum(contributions, gradient.parents, shape[0])

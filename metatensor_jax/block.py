@@ -1,0 +1,616 @@
+"""TensorBlock: a dense array with labels on each axis, and its stored gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import jax
+import numpy as np
+
+from . import display
+from .arrays import is_array, read_only
+from .errors import MetatensorError
+from .facade import implementation
+from .labels import Labels
+
+
+class BlockStructure:
+    """All of a block but its data: what JAX keeps in the structure of a pytree.
+
+    A block is this structure and a flat tuple of leaves: its values, the values of its
+    samples if these are traced, and then the leaves of its gradients in turn.
+    """
+
+    __slots__ = (
+        "_digest",
+        "components",
+        "gradients",
+        "n_leaves",
+        "properties",
+        "sample_names",
+        "samples",
+    )
+
+    def __init__(
+        self,
+        samples: Labels,
+        components: tuple[Labels, ...],
+        properties: Labels,
+        gradients: tuple[tuple[str, BlockStructure], ...],
+    ) -> None:
+        self.sample_names = samples._names
+        #: None for traced samples, which are a leaf
+        self.samples = samples if samples.is_static else None
+        self.components = components
+        self.properties = properties
+        #: by name, in the order of the names
+        self.gradients = gradients
+        self.n_leaves = 1 + (self.samples is None)
+        for _, gradient in gradients:
+            self.n_leaves += gradient.n_leaves
+        self._digest: bytes | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes that are equal for equal structures only; made once, lazily."""
+        if self._digest is None:
+            samples = b"" if self.samples is None else self.samples.digest
+            parts = [samples, self.properties.digest]
+            parts += [labels.digest for labels in self.components]
+            parts += [gradient.digest for _, gradient in self.gradients]
+            names = (self.sample_names, *(name for name, _ in self.gradients))
+            header = f"{names}{self.samples is None}{len(self.components)}"
+            content = header.encode() + b"".join(parts)
+            self._digest = blake2b(content, digest_size=16).digest()
+        return self._digest
+
+    def leaf_names(self, prefix: str) -> list[str]:
+        """How to reach each leaf of a block, such as ``.gradient('x').values``."""
+        names = [f"{prefix}.values"]
+        if self.samples is None:
+            names.append(f"{prefix}.samples.values")
+        for name, gradient in self.gradients:
+            names += gradient.leaf_names(f"{prefix}.gradient({name!r})")
+        return names
+
+    def leaves_are_data(self) -> list[bool]:
+        """Is each leaf the values of a block, rather than those of labels?"""
+        flags = [True] if self.samples is not None else [True, False]
+        for _, gradient in self.gradients:
+            flags += gradient.leaves_are_data()
+        return flags
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, BlockStructure) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        # JAX prints two structures that should be equal and are not. Labels may differ
+        # in their entries alone, so these are here too, as a few digits of their hash.
+        axes = [("samples", self.sample_names, self.samples)]
+        axes += [("components", c._names, c) for c in self.components]
+        axes += [("properties", self.properties._names, self.properties)]
+        text = ", ".join(
+            f"{axis}=[{', '.join(names)}]"
+            + ("(traced)" if labels is None else f"({len(labels)}, {_short(labels)})")
+            for axis, names, labels in axes
+        )
+        text += "".join(f", {name}=({gradient})" for name, gradient in self.gradients)
+        return text
+
+
+def _short(labels: Labels) -> str:
+    return f"#{labels.digest.hex()[:6]}"
+
+
+class TensorBlock:
+    """An array with metadata: labels for each axis, and stored gradients.
+
+    :param values: NumPy or JAX array with shape ``(samples, *components,
+        properties)``; it is kept as it is
+    :param samples: one entry per row. Traced labels make a block whose samples may
+        differ from call to call of one compiled function
+    :param components: labels with one dimension for each axis in the middle
+    :param properties: one entry for each element of the last axis
+    :param gradients: gradients of the values by the name of their parameter, blocks
+        themselves. The first sample dimension of each is ``"sample"``, the row of the
+        values that a row is a gradient of; a row that is not there is zero. Their
+        components end with those of the values, their properties are the same.
+    :raises MetatensorError: shapes, labels and gradients that do not fit together
+    :raises TypeError: values that are no arrays, labels that are no :class:`Labels`
+
+    Blocks can not be changed; :meth:`with_values` and :meth:`with_gradient` make new
+    ones. They are pytrees: arrays (and the values of traced samples) are leaves, all
+    the rest is static.
+
+    >>> block = TensorBlock(
+    ...     values=np.arange(6.0).reshape(3, 2),
+    ...     samples=Labels.range("system", 3),
+    ...     components=[],
+    ...     properties=Labels.range("feature", 2),
+    ... )
+    >>> print(block)
+    TensorBlock with shape (3, 2)
+        samples: [system]
+        components: []
+        properties: [feature]
+    """
+
+    __slots__ = ("__weakref__", "_leaves", "_structure")
+
+    _structure: BlockStructure
+    _leaves: tuple[Any, ...]
+
+    def __init__(
+        self,
+        values: Any,
+        samples: Labels,
+        components: Sequence[Labels],
+        properties: Labels,
+        gradients: Mapping[str, TensorBlock] | None = None,
+    ) -> None:
+        components, gradients = tuple(components), dict(gradients or {})
+        _check_array(values)
+        _check_labels(samples, components, properties)
+        _check_shape(values, samples, components, properties)
+        self._set(values, samples, components, properties, {})
+        for name, gradient in gradients.items():
+            _check_gradient(self, name, gradient)
+        self._set(values, samples, components, properties, gradients)
+
+    def _set(
+        self,
+        values: Any,
+        samples: Labels,
+        components: tuple[Labels, ...],
+        properties: Labels,
+        gradients: Mapping[str, TensorBlock],
+    ) -> None:
+        values, by_name = _frozen(values), sorted(gradients.items())
+        self._structure = BlockStructure(
+            samples,
+            components,
+            properties,
+            tuple((name, gradient._structure) for name, gradient in by_name),
+        )
+        leaves = (values,) if samples.is_static else (values, samples.values)
+        for _, gradient in by_name:
+            leaves += gradient._leaves
+        self._leaves = leaves
+
+    @classmethod
+    def _make(
+        cls,
+        values: Any,
+        samples: Labels,
+        components: tuple[Labels, ...],
+        properties: Labels,
+        gradients: Mapping[str, TensorBlock] | None = None,
+    ) -> TensorBlock:
+        """A block without any check, for parts that are known to fit."""
+        block = cls.__new__(cls)
+        block._set(values, samples, components, properties, gradients or {})
+        return block
+
+    @classmethod
+    def _unflatten(cls, structure: BlockStructure, leaves: Any) -> TensorBlock:
+        """A block from its two halves. JAX puts anything in the leaves: no checks."""
+        block = cls.__new__(cls)
+        block._structure, block._leaves = structure, tuple(leaves)
+        return block
+
+    # --- the parts ---------------------------------------------------------------
+
+    @property
+    def values(self) -> Any:
+        """The data, with shape ``(samples, *components, properties)``."""
+        return self._leaves[0]
+
+    @values.setter
+    def values(self, _: Any) -> None:
+        raise AttributeError(
+            "a TensorBlock can not be changed: use `block.with_values(values)`, which "
+            "returns a new one"
+        )
+
+    @property
+    def samples(self) -> Labels:
+        """Labels of the first axis."""
+        structure = self._structure
+        if structure.samples is None:
+            return Labels._make(structure.sample_names, self._leaves[1], static=False)
+        return structure.samples
+
+    @property
+    def components(self) -> list[Labels]:
+        """Labels of the axes between the first and the last."""
+        return list(self._structure.components)
+
+    @property
+    def properties(self) -> Labels:
+        """Labels of the last axis."""
+        return self._structure.properties
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the values."""
+        return tuple(self.values.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """dtype of the values."""
+        return self.values.dtype
+
+    @property
+    def device(self) -> Any:
+        """Where the values are: a JAX device, or ``"cpu"`` for NumPy's."""
+        return "cpu" if isinstance(self.values, np.ndarray) else self.values.device
+
+    def __len__(self) -> int:
+        return self.values.shape[0]
+
+    # --- gradients ---------------------------------------------------------------
+
+    def gradients_list(self) -> list[str]:
+        """Names of the parameters that there are gradients for, sorted."""
+        return [name for name, _ in self._structure.gradients]
+
+    def has_gradient(self, parameter: str) -> bool:
+        """Is there a gradient with respect to ``parameter``?"""
+        return any(name == parameter for name, _ in self._structure.gradients)
+
+    def gradient(self, parameter: str) -> TensorBlock:
+        """The gradient with respect to ``parameter``."""
+        for name, gradient in self.gradients():
+            if name == parameter:
+                return gradient
+        raise MetatensorError(
+            f"can not find gradients with respect to '{parameter}' in this block, it "
+            f"has {self.gradients_list() or 'none'}"
+        )
+
+    def gradients(self) -> Iterator[tuple[str, TensorBlock]]:
+        """Each parameter and the gradient with respect to it."""
+        start = 1 + (self._structure.samples is None)
+        for name, structure in self._structure.gradients:
+            stop = start + structure.n_leaves
+            yield name, TensorBlock._unflatten(structure, self._leaves[start:stop])
+            start = stop
+
+    def add_gradient(self, parameter: str, gradient: TensorBlock) -> None:
+        """Not here, blocks can not be changed: see :meth:`with_gradient`."""
+        raise AttributeError(
+            "a TensorBlock can not be changed: use "
+            f"`block.with_gradient('{parameter}', gradient)`, which returns a new one"
+        )
+
+    def with_gradient(self, parameter: str, gradient: TensorBlock) -> TensorBlock:
+        """This block with a gradient with respect to one more parameter.
+
+        >>> x = Labels.range("x", 1)
+        >>> block = TensorBlock(np.ones((2, 1)), Labels.range("atom", 2), [], x)
+        >>> gradient = TensorBlock(np.ones((1, 1)), Labels("sample", [[1]]), [], x)
+        >>> block.with_gradient("cell", gradient).gradients_list()
+        ['cell']
+        """
+        if self.has_gradient(parameter):
+            raise MetatensorError(
+                f"there is a gradient with respect to '{parameter}' in this block "
+                "already: remove it first, with `remove_gradients_block`"
+            )
+        gradients = {**dict(self.gradients()), parameter: gradient}
+        return TensorBlock(
+            self.values, self.samples, self.components, self.properties, gradients
+        )
+
+    def with_values(self, values: Any) -> TensorBlock:
+        """This block with other values of the same shape; gradients stay.
+
+        >>> block = TensorBlock(
+        ...     np.ones((2, 1)), Labels.range("s", 2), [], Labels.range("p", 1)
+        ... )
+        >>> block.with_values(2 * block.values).values.tolist()
+        [[2.0], [2.0]]
+        """
+        return TensorBlock(
+            values,
+            self.samples,
+            self.components,
+            self.properties,
+            dict(self.gradients()),
+        )
+
+    # --- identity ----------------------------------------------------------------
+
+    def __eq__(self, other: object) -> bool:
+        """Same labels, same values, same gradients."""
+        if self is other:
+            return True
+        if not isinstance(other, TensorBlock):
+            return NotImplemented
+        return implementation("TensorBlock.__eq__")(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def copy(self, deep: bool = True) -> TensorBlock:
+        """A block with copies of the arrays (or these arrays, if not ``deep``)."""
+        leaves = map(_copied, self._leaves) if deep else self._leaves
+        return TensorBlock._unflatten(self._structure, map(_frozen, leaves))
+
+    def __copy__(self) -> TensorBlock:
+        return self.copy(deep=False)
+
+    def __deepcopy__(self, _memodict: Any) -> TensorBlock:
+        return self.copy()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        parts = self.values, self.samples, tuple(self.components), self.properties
+        return TensorBlock._make, (*parts, dict(self.gradients()))
+
+    def to(self, *args: Any, **kwargs: Any) -> TensorBlock:
+        """This block with another dtype, on another device, or as other arrays.
+
+        :param dtype: dtype of values and gradients
+        :param device: a ``jax.Device`` or sharding, or the name of a platform
+        :param arrays: ``"numpy"`` or ``"jax"``
+
+        Positional arguments are told apart by their type, as in metatensor.
+
+        >>> block = TensorBlock(
+        ...     np.ones((2, 1)), Labels.range("s", 2), [], Labels.range("p", 1)
+        ... )
+        >>> block.to(np.float32).dtype
+        dtype('float32')
+        """
+        return self._convert(Conversion.parse(args, kwargs))
+
+    def _convert(self, conversion: Conversion) -> TensorBlock:
+        return self._map_leaves(conversion.apply, conversion.place)
+
+    def _map_leaves(
+        self,
+        on_values: Callable[[Any], Any],
+        on_labels: Callable[[Any], Any] = lambda leaf: leaf,
+    ) -> TensorBlock:
+        """Apply functions to values and traced labels, those of gradients as well."""
+        flags = self._structure.leaves_are_data()
+        leaves = [
+            _frozen(on_values(leaf)) if is_data else on_labels(leaf)
+            for leaf, is_data in zip(self._leaves, flags, strict=True)
+        ]
+        return TensorBlock._unflatten(self._structure, leaves)
+
+    def _walk(self, where: str = "") -> Iterator[tuple[str, TensorBlock]]:
+        """This block and all gradients in it, with words that say where each is."""
+        yield where, self
+        for name, gradient in self.gradients():
+            inside = f" of the gradient with respect to '{name}'"
+            yield from gradient._walk(inside + where)
+
+    def __repr__(self) -> str:
+        return display.block(self)
+
+    def _repr_html_(self) -> str:
+        return display.block_html(self)
+
+    # --- files -------------------------------------------------------------------
+
+    def save(self, file: str | Path | BinaryIO, use_numpy: bool = False) -> None:
+        """Write this block to a path or an open file, see :func:`save`."""
+        implementation("TensorBlock.save")(file, self, use_numpy)
+
+    def save_buffer(self, use_numpy: bool = False) -> memoryview:
+        """This block as the bytes of a file."""
+        return implementation("TensorBlock.save_buffer")(self, use_numpy)
+
+    @staticmethod
+    def load(file: str | Path | BinaryIO, use_numpy: bool = False) -> TensorBlock:
+        """Read a block from a path or an open file, see :func:`load_block`."""
+        return implementation("TensorBlock.load")(file, use_numpy)
+
+    @staticmethod
+    def load_buffer(
+        buffer: bytes | bytearray | memoryview, use_numpy: bool = False
+    ) -> TensorBlock:
+        """Read a block from the bytes of a file."""
+        return implementation("TensorBlock.load_buffer")(buffer, use_numpy)
+
+
+class Conversion(NamedTuple):
+    """What ``to(...)`` asks for."""
+
+    dtype: Any = None
+    device: Any = None
+    arrays: str | None = None
+
+    @classmethod
+    def parse(cls, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Conversion:
+        """The arguments of ``to``; positional ones are told apart by their type."""
+        options = dict(kwargs)
+        for arg in args:
+            name = _kind_of_conversion(arg)
+            if name in options:
+                raise TypeError(f"`to` got `{name}` twice: {options[name]} and {arg}")
+            options[name] = arg
+        options.pop("non_blocking", None)  # JAX's copies never block
+        unknown = sorted(set(options) - set(cls._fields))
+        if unknown:
+            raise TypeError(f"`to` has no arguments {unknown}, only {cls._fields}")
+        if options.get("arrays") not in (None, "numpy", "jax"):
+            raise ValueError(
+                f"`arrays` must be 'numpy' or 'jax', not {options['arrays']!r}"
+            )
+        if options.get("dtype") is not None:
+            _check_dtype(np.dtype(options["dtype"]))
+        if isinstance(options.get("device"), str):
+            options["device"] = jax.devices(options["device"])[0]
+        return cls(**options)
+
+    def apply(self, values: Any) -> Any:
+        """These values, converted."""
+        if self.dtype is not None:
+            if not isinstance(values, np.ndarray):
+                check_not_narrowed(self.dtype)
+            values = _frozen(values.astype(self.dtype))
+        return self.place(values)
+
+    def place(self, array: Any) -> Any:
+        """This array, where and as it should be."""
+        if self.arrays == "numpy":
+            return read_only(np.asarray(array))
+        if self.arrays == "jax" or self.device is not None:
+            check_not_narrowed(array.dtype)
+            return jax.device_put(array, self.device)
+        return array
+
+
+def _kind_of_conversion(arg: Any) -> str:
+    if isinstance(arg, str) and arg in ("numpy", "jax"):
+        return "arrays"
+    if isinstance(arg, (jax.Device, jax.sharding.Sharding)):
+        return "device"
+    try:
+        np.dtype(arg)
+    except TypeError:
+        return "device"
+    return "dtype"
+
+
+def check_not_narrowed(dtype: Any) -> None:
+    """Raise if JAX would turn data of this dtype into 32-bit numbers."""
+    dtype = np.dtype(dtype)
+    held = jax.dtypes.canonicalize_dtype(dtype)
+    if held != dtype:
+        raise TypeError(
+            f"the data is {dtype}, but JAX is in its 32-bit mode and would narrow it "
+            f"to {held}. Enable 64 bits, `jax.config.update('jax_enable_x64', True)`, "
+            f"or convert with `.to(dtype='{held}')`"
+        )
+
+
+def _copied(leaf: Any) -> Any:
+    return leaf.copy() if is_array(leaf) else deepcopy(leaf)
+
+
+def _frozen(leaf: Any) -> Any:
+    return read_only(leaf) if isinstance(leaf, np.ndarray) else leaf
+
+
+def _check_array(values: Any) -> None:
+    if not is_array(values):
+        raise TypeError(
+            "the values of a block must be a NumPy or JAX array, not "
+            f"{type(values).__module__}.{type(values).__name__}"
+        )
+    _check_dtype(values.dtype)
+
+
+def _check_dtype(dtype: Any) -> None:
+    # JAX's function, because bfloat16 and the like are no numbers for NumPy.
+    if not any(jax.numpy.issubdtype(dtype, kind) for kind in (np.number, np.bool_)):
+        raise TypeError(f"the values of a block must be numbers, not {dtype}")
+
+
+def _check_labels(
+    samples: Labels, components: Sequence[Labels], properties: Labels
+) -> None:
+    axes = [("samples", samples), ("properties", properties)]
+    axes += [(f"components[{i}]", labels) for i, labels in enumerate(components)]
+    for axis, labels in axes:
+        if not isinstance(labels, Labels):
+            raise TypeError(f"`{axis}` must be Labels, not {type(labels).__name__}")
+        if axis != "samples" and not labels.is_static:
+            raise TypeError(
+                f"`{axis}` [{', '.join(labels.names)}] must be static labels: only "
+                "samples can be traced"
+            )
+    seen: list[str] = []
+    for i, labels in enumerate(components):
+        if len(labels.names) != 1:
+            raise MetatensorError(
+                "component labels must have a single dimension, got "
+                f"{len(labels.names)}: {labels.names} for component {i}"
+            )
+        if labels.names[0] in seen:
+            raise MetatensorError(
+                f"the component dimension '{labels.names[0]}' appears more than once: "
+                f"{[labels.names[0] for labels in components]}"
+            )
+        seen += labels.names
+
+
+def _check_shape(
+    values: Any, samples: Labels, components: Sequence[Labels], properties: Labels
+) -> None:
+    expected = (len(samples), *map(len, components), len(properties))
+    if tuple(values.shape) != expected:
+        raise MetatensorError(
+            f"the values have shape {tuple(values.shape)}, but the labels have "
+            f"{expected} entries: samples {samples.names}, components "
+            f"{[labels.names[0] for labels in components]}, properties "
+            f"{properties.names}"
+        )
+
+
+def _check_gradient(block: TensorBlock, name: str, gradient: TensorBlock) -> None:
+    if not isinstance(name, str):
+        raise TypeError(
+            f"the name of a gradient parameter must be text, not {name!r} "
+            f"({type(name).__name__})"
+        )
+    if not isinstance(gradient, TensorBlock):
+        raise TypeError(
+            f"the gradient with respect to '{name}' must be a TensorBlock, not "
+            f"{type(gradient).__name__}"
+        )
+    what = f"the gradient with respect to '{name}'"
+    if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
+        raise MetatensorError(
+            f"{name!r} is not a valid name for a gradient parameter: it names a "
+            "folder in a file, so it can not be empty, '.' or '..', or contain '/', "
+            "'\\' or NUL"
+        )
+    if gradient.samples.names[:1] != ["sample"]:
+        raise MetatensorError(
+            f"the first dimension of the samples of {what} must be 'sample', got "
+            f"{gradient.samples.names}"
+        )
+    if gradient.properties != block.properties:
+        raise MetatensorError(
+            f"{what} must have the properties of the values, but they differ:\n"
+            f"{gradient.properties}\nand\n{block.properties}"
+        )
+    n = len(block.components)
+    own = gradient.components[len(gradient.components) - n :]
+    if len(gradient.components) < n or own != block.components:
+        raise MetatensorError(
+            f"the components of {what} must end with the components of the values: "
+            f"got {[(c.names[0], len(c)) for c in gradient.components]} for values "
+            f"with {[(c.names[0], len(c)) for c in block.components]} (names, numbers "
+            "and entries must be the same)"
+        )
+    if gradient.dtype != block.dtype:
+        raise MetatensorError(
+            f"{what} has dtype {gradient.dtype}, but the values have {block.dtype}"
+        )
+    _check_gradient_rows(what, gradient.samples, len(block))
+
+
+def _check_gradient_rows(what: str, samples: Labels, n: int) -> None:
+    if not samples.is_static or len(samples) == 0:
+        return  # traced rows that point elsewhere are padding
+    rows = samples.column("sample")
+    low, high = int(rows.min()), int(rows.max())
+    if low < 0 or high >= n:
+        raise MetatensorError(
+            f"the 'sample' of {what} must be a row of the values, from 0 to {n - 1}, "
+            f"but it goes from {low} to {high}"
+        )

@@ -1,0 +1,464 @@
+"""The device half: tasks, which are math on rows, and how they run.
+
+A plan (``rows.py``) is a block or map whose leaves are tasks. :func:`execute` replaces
+each task by its array, in one of three ways:
+
+- Inside a user's program (some leaf is a tracer) a task is traced, like any JAX code.
+- Called eagerly on host data, row functions of many blocks run as few programs: rows
+  that want the same function and have the same shape are laid end to end, filled up to
+  a power of two, and cut apart afterwards. So new labels of similar sizes compile
+  nothing new. Moving rows is NumPy's, and gives NumPy arrays for NumPy arrays.
+- Called eagerly on an accelerator, all tasks are one compiled program.
+
+Index arrays and scalars are arguments of these programs, never constants in them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from .arrays import read_only
+from .block import TensorBlock, check_not_narrowed
+from .labels import Labels
+from .tensor import TensorMap
+
+Index = Any  # integer array with one row number per row, of NumPy or JAX
+
+_Tree = TypeVar("_Tree", TensorBlock, TensorMap)
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["array", "index"],
+    meta_fields=["fill"],
+)
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of an array.
+
+    :param array: the array
+    :param index: which rows; None for all of them in order
+    :param fill: the index may point past the end, to rows that are zero. Otherwise
+        it is clipped, so that a padding row computes with real numbers.
+    """
+
+    array: Any
+    index: Index | None = None
+    fill: bool = False
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows these are."""
+        return self.array.shape[0] if self.index is None else self.index.shape[0]
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of one row."""
+        return tuple(self.array.shape[1:])
+
+    def take(self, index: Index, fill: bool = False) -> Rows:
+        """Rows of these rows."""
+        if self.index is None:
+            return Rows(self.array, index, fill)
+        if not fill:
+            return Rows(self.array, self.index[index], self.fill)
+        missing = index >= self.n_rows
+        clipped = index * ~missing
+        composed = self.index[clipped] if self.n_rows else clipped
+        past_the_end = missing * self.array.shape[0]
+        return Rows(self.array, composed * ~missing + past_the_end, True)
+
+    def trace(self, fill_value: Any = 0) -> Any:
+        """These rows as a JAX array."""
+        if self.index is None:
+            return jnp.asarray(self.array)
+        if self.array.shape[0] == 0:
+            shape = (self.n_rows, *self.row_shape)
+            return jnp.full(shape, fill_value, self.array.dtype)
+        mode = "fill" if self.fill else "clip"
+        return jnp.take(
+            jnp.asarray(self.array), self.index, 0, mode=mode, fill_value=fill_value
+        )
+
+    def read(self, out: np.ndarray | None = None, fill_value: Any = 0) -> np.ndarray:
+        """These rows as a NumPy array, without a copy where that is possible."""
+        array = np.asarray(self.array)
+        if self.index is None:
+            rows = array
+        else:
+            rows = _take(array, np.asarray(self.index), self.fill, fill_value)
+        if out is None:
+            return rows
+        out[...] = rows
+        return out
+
+
+def _take(array: np.ndarray, index: np.ndarray, fill: bool, value: Any) -> np.ndarray:
+    n = len(array)
+    if n == 0:
+        return np.full((len(index), *array.shape[1:]), value, array.dtype)
+    if not fill:
+        return np.take(array, index, axis=0, mode="clip")
+    missing = index >= n
+    rows = np.take(array, index, axis=0, mode="clip")
+    rows[missing] = value
+    return rows
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["operands", "args"],
+    meta_fields=["function", "rearranges"],
+)
+@dataclass(frozen=True)
+class MapTask:
+    """A function of rows, for each row: ``function(*rows, *args)``."""
+
+    function: Callable[..., Any]
+    operands: tuple[Rows, ...]
+    args: tuple[Any, ...] = ()
+    #: the function only moves elements, on the last axes of any array: NumPy can do it
+    rearranges: bool = False
+
+    def arrays(self) -> Iterable[Any]:
+        """The arrays that this reads."""
+        return [operand.array for operand in self.operands]
+
+    def trace(self) -> Any:
+        """The result, inside a program."""
+        rows = [operand.trace() for operand in self.operands]
+        if self.rearranges:
+            return self.function(*rows, *self.args)
+        return _map(self.function, rows, self.args)
+
+    def read(self) -> np.ndarray:
+        """The result, by NumPy, of a function that rearranges."""
+        return self.function(*(rows.read() for rows in self.operands), *self.args)
+
+    def signature(self) -> Any:
+        """Tasks with equal signatures can run as one program."""
+        operands = [(rows.row_shape, rows.array.dtype) for rows in self.operands]
+        return self.function, tuple(operands), tuple(map(id, self.args))
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["pieces", "fill_value", "order"],
+    meta_fields=["axis"],
+)
+@dataclass(frozen=True)
+class GatherTask:
+    """Rows of several arrays, laid end to end (axis 0) or side by side (axis -1).
+
+    :param order: then, the rows of the result in terms of the rows laid end to end
+    """
+
+    pieces: tuple[Rows, ...]
+    axis: int = 0
+    fill_value: Any = 0
+    order: Index | None = None
+
+    def arrays(self) -> Iterable[Any]:
+        """The arrays that this reads."""
+        return [piece.array for piece in self.pieces]
+
+    def trace(self) -> Any:
+        """The result, inside a program."""
+        pieces = [piece.trace(self.fill_value) for piece in self.pieces]
+        joined = jnp.concatenate(pieces, self.axis) if len(pieces) > 1 else pieces[0]
+        return joined if self.order is None else joined[self.order]
+
+    def read(self) -> np.ndarray:
+        """The result, by NumPy."""
+        joined = self._read_joined()
+        return joined if self.order is None else joined[self.order]
+
+    def _read_joined(self) -> np.ndarray:
+        if len(self.pieces) == 1:
+            return self.pieces[0].read(fill_value=self.fill_value)
+        if self.axis == 0:
+            pieces = [piece.read(fill_value=self.fill_value) for piece in self.pieces]
+            return np.concatenate(pieces)
+        widths = np.cumsum([0, *(piece.row_shape[-1] for piece in self.pieces)])
+        first = self.pieces[0]
+        shape = (first.n_rows, *first.row_shape[:-1], widths[-1])
+        out = np.empty(shape, first.array.dtype)
+        for piece, start, stop in zip(self.pieces, widths, widths[1:], strict=False):
+            piece.read(out[..., start:stop], self.fill_value)
+        return out
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["pieces", "destinations"],
+    meta_fields=["n_rows", "in_order"],
+)
+@dataclass(frozen=True)
+class ScatterTask:
+    """Rows of several arrays, each added to one row of the result.
+
+    Rows whose destination is outside of the result are dropped.
+    """
+
+    pieces: tuple[Rows, ...]
+    destinations: tuple[Index, ...]
+    n_rows: int
+    #: the destinations do not decrease
+    in_order: bool
+
+    def arrays(self) -> Iterable[Any]:
+        """The arrays that this reads."""
+        return [piece.array for piece in self.pieces]
+
+    def trace(self) -> Any:
+        """The result, inside a program."""
+        rows = [piece.trace() for piece in self.pieces]
+        return jax.ops.segment_sum(
+            rows[0] if len(rows) == 1 else jnp.concatenate(rows),
+            _concatenate(self.destinations),
+            self.n_rows,
+            indices_are_sorted=self.in_order,
+        )
+
+    def read(self) -> np.ndarray:
+        """The result, by NumPy."""
+        pieces = [piece.read() for piece in self.pieces]
+        rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        destinations = np.concatenate([np.asarray(d) for d in self.destinations])
+        return _sum_rows(rows, destinations, self.n_rows)
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["array"],
+    meta_fields=["start", "stop"],
+)
+@dataclass(frozen=True)
+class CutTask:
+    """A run of rows of one array."""
+
+    array: Any
+    start: int
+    stop: int
+
+    def arrays(self) -> Iterable[Any]:
+        """The arrays that this reads."""
+        return [self.array]
+
+    def trace(self) -> Any:
+        """The result, inside a program."""
+        return jnp.asarray(self.array)[self.start : self.stop]
+
+    def read(self) -> np.ndarray:
+        """The result, by NumPy, without a copy."""
+        return np.asarray(self.array)[self.start : self.stop]
+
+
+def _concatenate(indices: Sequence[Index]) -> Any:
+    return indices[0] if len(indices) == 1 else jnp.concatenate(indices)
+
+
+def _sum_rows(rows: np.ndarray, destinations: np.ndarray, n_rows: int) -> np.ndarray:
+    """Sum the rows with the same destination; sorted runs are what NumPy sums fast."""
+    if len(rows) and (destinations.min() < 0 or destinations.max() >= n_rows):
+        inside = (destinations >= 0) & (destinations < n_rows)
+        rows, destinations = rows[inside], destinations[inside]
+    if bool(np.any(destinations[1:] < destinations[:-1])):
+        order = np.argsort(destinations, kind="stable")
+        rows, destinations = rows[order], destinations[order]
+    out = np.zeros((n_rows, *rows.shape[1:]), rows.dtype)
+    if rows.size == 0:
+        return out
+    starts = np.flatnonzero(np.diff(destinations, prepend=-1))
+    out[destinations[starts]] = np.add.reduceat(rows, starts, axis=0)
+    return out
+
+
+Task = MapTask | GatherTask | ScatterTask | CutTask
+
+
+def execute(plan: _Tree) -> _Tree:
+    """The map or block of a plan: each leaf that is a task becomes its array."""
+    leaves = list(plan._leaves)
+    at = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Task)]
+    for i, array in zip(at, run([leaves[i] for i in at]), strict=True):
+        leaves[i] = array
+    return type(plan)._unflatten(plan._structure, leaves)  # type: ignore[arg-type]
+
+
+def run(tasks: Sequence[Task]) -> list[Any]:
+    """The results of these tasks."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tasks)):
+        return [task.trace() for task in tasks]
+    # data that is known stays known, also while a program around this is traced
+    with jax.ensure_compile_time_eval():
+        if _is_on_host([array for task in tasks for array in task.arrays()]):
+            return _run_on_host(tasks)
+        return _run_on_device(tasks)
+
+
+def _is_on_host(arrays: Sequence[Any]) -> bool:
+    """Can NumPy read all of this without moving it?"""
+    if all(isinstance(array, np.ndarray) for array in arrays):
+        return jax.default_backend() == "cpu"
+    default = {jax.devices()[0]}
+    return jax.default_backend() == "cpu" and all(
+        isinstance(array, np.ndarray) or array.devices() == default for array in arrays
+    )
+
+
+def _run_on_device(tasks: Sequence[Task]) -> list[Any]:
+    """All tasks as one program; what only moves rows of NumPy arrays stays NumPy's."""
+    results: dict[int, Any] = {}
+    on_device: dict[int, Task] = {}
+    for i, task in enumerate(tasks):
+        if _gives_numpy(task):
+            results[i] = read_only(task.read())
+        else:
+            on_device[i] = task
+    if on_device:
+        for array in (a for task in on_device.values() for a in task.arrays()):
+            check_not_narrowed(array.dtype)
+        dynamic, static = _partition(list(on_device.values()))
+        arrays = _trace_tasks(dynamic, static)
+        results.update(zip(on_device, arrays, strict=True))
+    return [results[i] for i in range(len(tasks))]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _trace_tasks(dynamic: list[Any], static: Any) -> list[Any]:
+    return [task.trace() for task in _combine(dynamic, static)]
+
+
+def _only_moves(task: Task) -> bool:
+    return not isinstance(task, MapTask) or task.rearranges
+
+
+def _gives_numpy(task: Task) -> bool:
+    return _only_moves(task) and all(isinstance(a, np.ndarray) for a in task.arrays())
+
+
+def _run_on_host(tasks: Sequence[Task]) -> list[Any]:
+    results: list[Any] = [None] * len(tasks)
+    groups: defaultdict[Any, list[int]] = defaultdict(list)
+    to_device: list[int] = []
+    for i, task in enumerate(tasks):
+        if isinstance(task, MapTask) and not task.rearranges:
+            groups[task.signature()].append(i)
+        else:
+            results[i] = read_only(task.read())
+            if not _gives_numpy(task):
+                to_device.append(i)
+    for group in groups.values():
+        rows = _run_as_one([tasks[i] for i in group])  # type: ignore[misc]
+        for i, array in zip(group, rows, strict=True):
+            results[i] = array
+        to_device += group
+    if to_device:
+        arrays = jax.device_put([results[i] for i in to_device])
+        for i, array in zip(to_device, arrays, strict=True):
+            results[i] = array
+    return results
+
+
+def _run_as_one(tasks: Sequence[MapTask]) -> list[np.ndarray]:
+    """The results of tasks with the same signature, by one call of one program."""
+    starts = np.cumsum([0, *(task.operands[0].n_rows for task in tasks)]).tolist()
+    capacity = 1 << max(starts[-1] - 1, 0).bit_length()
+    operands = []
+    for column in zip(*(task.operands for task in tasks), strict=True):
+        array = column[0].array
+        check_not_narrowed(array.dtype)
+        buffer = np.empty((capacity, *array.shape[1:]), array.dtype)
+        for rows, start, stop in zip(column, starts, starts[1:], strict=False):
+            rows.read(buffer[start:stop])
+        # real rows, so that filling up gives no NaN that was not there before
+        buffer[starts[-1] :] = buffer[:1] if starts[-1] else 1
+        operands.append(buffer)
+    dynamic, static = _partition(tasks[0].args)
+    result = np.asarray(_map_program(tasks[0].function, operands, dynamic, static))
+    return [result[start:stop] for start, stop in pairwise(starts)]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _map_program(
+    function: Callable[..., Any], operands: list[Any], dynamic: list[Any], static: Any
+) -> Any:
+    return _map(function, operands, _combine(dynamic, static))
+
+
+def _map(function: Callable[..., Any], rows: Sequence[Any], args: Sequence[Any]) -> Any:
+    in_axes = (0,) * len(rows) + (None,) * len(args)
+    return jax.vmap(function, in_axes=in_axes)(*rows, *args)
+
+
+def _partition(tree: Any) -> tuple[list[Any], Any]:
+    """What a program takes as data, and the rest (hashable), such as functions."""
+    leaves, structure = jax.tree.flatten(tree)
+    is_data = [
+        isinstance(x, (np.ndarray, np.generic, jax.Array, *_SCALARS)) for x in leaves
+    ]
+    dynamic = [x for x, data in zip(leaves, is_data, strict=True) if data]
+    rest = [None if data else (x,) for x, data in zip(leaves, is_data, strict=True)]
+    return dynamic, (structure, tuple(rest))
+
+
+_SCALARS = (bool, int, float, complex)
+
+
+def _combine(dynamic: Sequence[Any], static: Any) -> Any:
+    structure, rest = static
+    data = iter(dynamic)
+    return structure.unflatten([next(data) if x is None else x[0] for x in rest])
+
+
+# --- traced labels -----------------------------------------------------------------
+
+
+def follow_traced(
+    samples: Any, n_rows: int, offset: int, destination: Index | None
+) -> Any:
+    """Gradient samples whose parents moved: the "sample" column, rewritten.
+
+    Rows whose parent is outside of the values, or is dropped, become padding.
+
+    :param samples: traced values, the first column is the parent's row
+    :param n_rows: how many rows the parent has
+    :param offset: by how much the parents are shifted
+    :param destination: or where each of them goes
+    """
+    sample = samples[:, 0]
+    inside = (sample >= 0) & (sample < n_rows)
+    moved = sample + offset
+    if destination is not None:
+        moved = jnp.take(jnp.asarray(destination), sample, mode="clip")
+        inside &= moved >= 0
+    rows = jnp.concatenate([moved[:, None], samples[:, 1:]], 1).astype(jnp.int32)
+    return jnp.where(inside[:, None], rows, Labels.PADDING)
+
+
+def merge_traced(rows: Any) -> tuple[Any, Any]:
+    """The distinct rows in order, then padding; and where each row went.
+
+    Padding rows go nowhere: their destination is outside.
+    """
+    n = rows.shape[0]
+    order = jnp.lexsort(tuple(rows[:, i] for i in reversed(range(rows.shape[1]))))
+    ordered = rows[order]
+    real = ordered[:, 0] >= 0
+    starts = jnp.any(ordered[1:] != ordered[:-1], axis=1)
+    starts = real & jnp.concatenate([jnp.ones(min(n, 1), bool), starts])
+    groups = jnp.where(real, jnp.cumsum(starts) - 1, n)
+    destinations = jnp.zeros(n, groups.dtype).at[order].set(groups)
+    merged = jnp.full_like(rows, Labels.PADDING).at[groups].set(ordered, mode="drop")
+    return merged, destinations

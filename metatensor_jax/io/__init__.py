@@ -1,0 +1,12 @@
+"""Files: loading and saving maps, blocks and labels in metatensor's ``.mts`` format."""
+
+from ._mts import (
+    load as load,
+    load_block as load_block,
+    load_block_buffer as load_block_buffer,
+    load_buffer as load_buffer,
+    load_labels as load_labels,
+    load_labels_buffer as load_labels_buffer,
+    save as save,
+    save_buffer as save_buffer,
+)

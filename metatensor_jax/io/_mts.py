@@ -1,0 +1,259 @@
+"""Loading and saving ``.mts`` files, the format of metatensor.
+
+A map is an archive of ``keys.npy``, ``blocks/<i>/...`` and ``info.json``; a block is
+``values.npy``, ``samples.npy``, ``components/<j>.npy``, ``properties.npy`` and
+``gradients/<parameter>/...``, which is a block again without ``properties.npy``; labels
+are a single ``.npy`` file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from typing import Any
+
+from ..block import TensorBlock
+from ..facade import implements
+from ..labels import Labels
+from ..tensor import TensorMap
+from ._archive import Archive, File, Writer, read_file, written_file
+from ._npy import (
+    decode_labels,
+    decode_values,
+    encode_labels,
+    encode_values,
+)
+
+Buffer = bytes | bytearray | memoryview
+
+#: gradients of gradients of ...: a file can not send the reader deeper than this
+_MAX_DEPTH = 16
+
+
+def load(file: File, use_numpy: bool = False) -> TensorMap:
+    """Load a map from an ``.mts`` file.
+
+    The values are NumPy arrays in the mapped file: loading copies nothing, and data is
+    read from disk when it is used. dtypes are kept; see :meth:`TensorMap.to` for other
+    dtypes and for JAX arrays.
+
+    :param file: a path, or a file that is open in binary mode
+    :param use_numpy: ignored, NumPy reads all files here
+    :raises ValueError: a file that is damaged, or that is no map; it names the member
+        of the archive
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import metatensor_jax as mts
+    >>> tensor = TensorMap(Labels.single(), [mts.block_from_array(np.ones((2, 1)))])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mts.save(f"{folder}/tensor.mts", tensor)
+    ...     loaded = mts.load(f"{folder}/tensor.mts")
+    >>> loaded == tensor
+    True
+    """
+    return _load_map(*read_file(file))
+
+
+def load_block(file: File, use_numpy: bool = False) -> TensorBlock:
+    """Load a block from an ``.mts`` file, see :func:`load`."""
+    return _load_block(*read_file(file))
+
+
+def load_labels(file: File) -> Labels:
+    """Load labels from an ``.mts`` file, see :func:`load`."""
+    return _load_labels(*read_file(file))
+
+
+def load_buffer(buffer: Buffer, use_numpy: bool = False) -> TensorMap:
+    """Load a map from the bytes of an ``.mts`` file, see :func:`load`."""
+    return _load_map(memoryview(buffer).cast("B"), "a buffer")
+
+
+def load_block_buffer(buffer: Buffer, use_numpy: bool = False) -> TensorBlock:
+    """Load a block from the bytes of an ``.mts`` file, see :func:`load`."""
+    return _load_block(memoryview(buffer).cast("B"), "a buffer")
+
+
+def load_labels_buffer(buffer: Buffer) -> Labels:
+    """Load labels from the bytes of an ``.mts`` file, see :func:`load`."""
+    return _load_labels(memoryview(buffer).cast("B"), "a buffer")
+
+
+def save(
+    file: File, data: TensorMap | TensorBlock | Labels, use_numpy: bool = False
+) -> None:
+    """Save a map, a block or labels to an ``.mts`` file.
+
+    The file is complete or not there: it is written under another name, and then
+    renamed. A file that was there before stays until then.
+
+    :param file: a path, to which ``.mts`` is added if it has another suffix, or a file
+        that is open in binary mode
+    :param data: what to save
+    :param use_numpy: ignored, NumPy writes all files here
+    :raises TypeError: something else than a map, a block or labels, or a dtype that
+        metatensor does not have (such as bfloat16)
+    :raises TracedLabelsError: traced labels
+    """
+    with written_file(file) as opened:
+        _write(opened, data)
+
+
+def save_buffer(
+    data: TensorMap | TensorBlock | Labels, use_numpy: bool = False
+) -> memoryview:
+    """A map, a block or labels as the bytes of an ``.mts`` file, see :func:`save`."""
+    buffer = io.BytesIO()
+    _write(buffer, data)
+    return buffer.getbuffer()
+
+
+# --- reading -----------------------------------------------------------------------
+
+
+def _load_map(data: memoryview, name: str) -> TensorMap:
+    archive = Archive(data, name)
+    members = set(archive.names())
+    if "keys.npy" not in members and "values.npy" in members:
+        archive.fail("it is a block, use `load_block`")
+    keys = archive.take("keys.npy", decode_labels)
+    parameters = _parameters(archive, members)
+    blocks = [
+        _read_block(archive, f"blocks/{i}/", members, parameters)
+        for i in range(len(keys))
+    ]
+    info = archive.take("info.json", _decode_info) if "info.json" in members else {}
+    archive.finish()
+    try:
+        return TensorMap(keys, blocks, info)
+    except (TypeError, ValueError) as error:
+        archive.fail(str(error), error)
+
+
+def _load_block(data: memoryview, name: str) -> TensorBlock:
+    archive = Archive(data, name)
+    members = set(archive.names())
+    if "values.npy" not in members and "keys.npy" in members:
+        archive.fail("it is a map, use `load`")
+    block = _read_block(archive, "", members, _parameters(archive, members))
+    archive.finish()
+    return block
+
+
+def _load_labels(data: memoryview, name: str) -> Labels:
+    if bytes(data[:4]) == b"PK\x03\x04":
+        hint = "it is a map or a block, use `load` or `load_block`"
+        raise ValueError(f"can not load '{name}': {hint}")
+    try:
+        return decode_labels(data)
+    except Exception as error:
+        raise ValueError(f"can not load '{name}': {error}") from error
+
+
+def _parameters(archive: Archive, members: set[str]) -> dict[str, list[str]]:
+    """The gradient parameters in each folder of the archive."""
+    found: dict[str, set[str]] = {}
+    for member in members:
+        parts = member.split("/")
+        if len(parts) > 2 * _MAX_DEPTH + 4:  # blocks/<i>/ ... /components/<j>.npy
+            where = f"'{member[:40]}...'"
+            archive.fail(f"gradients are nested deeper than {_MAX_DEPTH} in {where}")
+        for i, part in enumerate(parts[:-2]):
+            if part == "gradients":
+                folder = "/".join(parts[:i])
+                found.setdefault(f"{folder}/" if folder else "", set()).add(
+                    parts[i + 1]
+                )
+    return {folder: sorted(names) for folder, names in found.items()}
+
+
+def _read_block(
+    archive: Archive,
+    folder: str,
+    members: set[str],
+    parameters: dict[str, list[str]],
+    properties: Labels | None = None,
+) -> TensorBlock:
+    """One block; ``properties`` are those of the parent, if this is a gradient."""
+    values = archive.take(f"{folder}values.npy", decode_values)
+    samples = archive.take(f"{folder}samples.npy", decode_labels)
+    components: list[Labels] = []
+    while (member := f"{folder}components/{len(components)}.npy") in members:
+        components.append(archive.take(member, decode_labels))
+    if properties is None:
+        columns: Labels = archive.take(f"{folder}properties.npy", decode_labels)
+    else:
+        columns = properties
+    gradients = {}
+    for name in parameters.get(folder, []):
+        inside = f"{folder}gradients/{name}/"
+        gradients[name] = _read_block(archive, inside, members, parameters, columns)
+    try:
+        return TensorBlock(values, samples, components, columns, gradients)
+    except (TypeError, ValueError) as error:
+        archive.fail(f"in '{folder}', {error}" if folder else str(error), error)
+
+
+def _decode_info(data: memoryview) -> dict[str, str]:
+    info = json.loads(bytes(data).decode())
+    if not isinstance(info, dict):
+        raise ValueError(f"info must be a JSON object, not {type(info).__name__}")
+    for key, value in info.items():
+        if not isinstance(value, str):
+            raise ValueError(f"info must be text, got {key!r}: {value!r}")
+    return info
+
+
+# --- writing -----------------------------------------------------------------------
+
+
+def _write(file: Any, data: TensorMap | TensorBlock | Labels) -> None:
+    if isinstance(data, Labels):
+        for part in encode_labels(data):
+            file.write(part)
+        return
+    if not isinstance(data, (TensorMap, TensorBlock)):
+        raise TypeError(
+            "`data` must be a metatensor_jax TensorMap, TensorBlock or Labels, not "
+            f"{type(data).__module__}.{type(data).__name__}"
+        )
+    with contextlib.closing(Writer(file)) as writer:
+        if isinstance(data, TensorBlock):
+            _write_block(writer, "", data)
+            return
+        writer.add("keys.npy", *encode_labels(data.keys))
+        for i, block in enumerate(data):
+            _write_block(writer, f"blocks/{i}/", block)
+        if data.info():
+            info = json.dumps(data.info(), indent=2, ensure_ascii=False)
+            writer.add("info.json", info.encode())
+
+
+def _write_block(
+    writer: Writer, folder: str, block: TensorBlock, depth: int = 0
+) -> None:
+    if depth > _MAX_DEPTH:
+        raise ValueError(f".mts files hold gradients {_MAX_DEPTH} deep, not {depth}")
+    writer.add(f"{folder}values.npy", *encode_values(block.values))
+    writer.add(f"{folder}samples.npy", *encode_labels(block.samples))
+    for i, labels in enumerate(block.components):
+        writer.add(f"{folder}components/{i}.npy", *encode_labels(labels))
+    if depth == 0:
+        writer.add(f"{folder}properties.npy", *encode_labels(block.properties))
+    for name, gradient in block.gradients():
+        _write_block(writer, f"{folder}gradients/{name}/", gradient, depth + 1)
+
+
+# --- methods of the types ----------------------------------------------------------
+
+for _owner, _load, _load_buffer in (
+    ("TensorMap", load, load_buffer),
+    ("TensorBlock", load_block, load_block_buffer),
+    ("Labels", load_labels, load_labels_buffer),
+):
+    implements(f"{_owner}.load")(_load)
+    implements(f"{_owner}.load_buffer")(_load_buffer)
+    implements(f"{_owner}.save")(save)
+    implements(f"{_owner}.save_buffer")(save_buffer)

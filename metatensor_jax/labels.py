@@ -1,0 +1,678 @@
+"""Labels: rows of integers with named columns, the metadata of one axis.
+
+Labels live on the host and need NumPy alone. Their rows are unique, so they work as
+ordered sets: look-up, union, intersection, difference, each with mappings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from operator import index as as_int
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+
+from . import display
+from .arrays import is_jax, read_only
+from .errors import MetatensorError, TracedLabelsError
+from .facade import implementation
+from .packing import RowIndex, first_duplicate, is_among
+
+_VALID_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_INT32 = np.iinfo(np.int32)
+
+LabelsLike = Any  # what `Labels` accepts as values: an integer array, or nested lists
+
+
+class LabelsEntry:
+    """One row of :class:`Labels`: named integers.
+
+    :param names: names of the dimensions
+    :param values: as many integers
+
+    >>> entry = Labels(["system", "atom"], [[0, 2], [1, 5]])[1]
+    >>> entry
+    LabelsEntry(system=1, atom=5)
+    >>> entry["atom"], entry[0], tuple(entry)
+    (5, 1, (1, 5))
+    """
+
+    __slots__ = ("_names", "_values")
+
+    def __init__(self, names: Sequence[str] | str, values: LabelsLike) -> None:
+        self._names = _check_names(names)
+        if not is_jax(values):
+            values = read_only(_as_int32(values))
+        if tuple(values.shape) != (len(self._names),):
+            raise MetatensorError(
+                f"an entry needs one value for each of the names {self.names}, "
+                f"got values with shape {tuple(values.shape)}"
+            )
+        self._values = values
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the dimensions."""
+        return list(self._names)
+
+    @property
+    def values(self) -> Any:
+        """The integers of this entry, with shape ``(dimensions,)``."""
+        return self._values
+
+    @property
+    def device(self) -> str:
+        """Where the values are: ``"cpu"``, entries are metadata on the host."""
+        return "cpu"
+
+    def print(self) -> str:
+        """The entry as text, such as ``(system=1, atom=5)``."""
+        return display.entry(self._names, self._values)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(
+            self._values.tolist()
+            if isinstance(self._values, np.ndarray)
+            else self._values
+        )
+
+    def __getitem__(self, dimension: str | int) -> Any:
+        """The value of one dimension, given its name or index."""
+        if isinstance(dimension, str):
+            dimension = _column_index(self._names, dimension)
+        value = self._values[dimension]
+        return int(value) if isinstance(value, np.integer) else value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LabelsEntry):
+            return NotImplemented
+        return self._names == other._names and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash((self._names, tuple(self)))
+
+    def __reduce__(self) -> Any:
+        # through __init__: NumPy's own copies can be written to
+        return LabelsEntry, (self.names, self._values)
+
+    def __repr__(self) -> str:
+        return f"LabelsEntry{self.print()}"
+
+    def _repr_html_(self) -> str:
+        return display.labels_html("LabelsEntry", self._names, [self._values])
+
+
+class Labels:
+    """The metadata of one axis: unique rows of integers, with a name per column.
+
+    :param names: names of the dimensions (columns)
+    :param values: integers with shape ``(entries, dimensions)``. Anything that NumPy
+        reads makes *static* labels: a read-only host ``int32`` copy, which can be
+        searched, compared, hashed. A JAX array (it must be ``int32``) makes *traced*
+        labels: their values are data, and may differ from call to call of one
+        compiled function. See :attr:`is_static`.
+    :param assume_unique: skip the check that all entries are unique
+    :raises MetatensorError: names that clash or are no identifiers, another number of
+        columns than names, values beyond ``int32``, or the same entry twice
+    :raises TypeError: names that are not strings, values that are not integers
+
+    >>> labels = Labels(["system", "atom"], [[0, 0], [0, 2], [1, 0]])
+    >>> print(labels)
+    Labels
+        system  atom
+          0      0
+          0      2
+          1      0
+    >>> labels.position((0, 2)), (5, 5) in labels
+    (1, False)
+    """
+
+    __slots__ = ("__weakref__", "_digest", "_index", "_names", "_static", "_values")
+
+    #: marks rows that only fill up an array to its capacity: it stands in each
+    #: dimension of such a row, and is the smallest ``int32``
+    PADDING: ClassVar[int] = int(_INT32.min)
+
+    _names: tuple[str, ...]
+    _values: Any
+    _static: bool
+    _digest: bytes | None
+    _index: RowIndex | None
+
+    def __init__(
+        self,
+        names: str | Sequence[str],
+        values: LabelsLike,
+        assume_unique: bool = False,
+    ) -> None:
+        names = _check_names(names)
+        static = not is_jax(values)
+        if not static:
+            _check_traced(names, values)
+        else:
+            values = _as_int32(values)
+            if values.size == 0 and values.ndim == 1:
+                values = values.reshape(0, len(names))
+            _check_shape(names, values)
+            if not assume_unique:
+                _check_unique(names, values)
+        self._set(names, values, static)
+
+    def _set(self, names: tuple[str, ...], values: Any, static: bool) -> None:
+        if isinstance(values, np.ndarray):
+            values = read_only(values)
+        self._names, self._values, self._static = names, values, static
+        self._digest = self._index = None
+
+    @classmethod
+    def _make(cls, names: tuple[str, ...], values: Any, static: bool = True) -> Labels:
+        """Labels without any check: for leaves of pytrees, and rows known to fit."""
+        labels = cls.__new__(cls)
+        labels._set(names, values, static)
+        return labels
+
+    # --- making labels -----------------------------------------------------------
+
+    @staticmethod
+    def single() -> Labels:
+        """Labels with a single entry, for axes that carry no information.
+
+        >>> Labels.single()
+        Labels
+            _
+            0
+        """
+        return Labels("_", np.zeros((1, 1), np.int32))
+
+    @staticmethod
+    def empty(names: str | Sequence[str]) -> Labels:
+        """Labels with these ``names`` and no entry.
+
+        >>> len(Labels.empty(["system", "atom"]))
+        0
+        """
+        names = _check_names(names)
+        return Labels._make(names, np.zeros((0, len(names)), np.int32))
+
+    @staticmethod
+    def range(name: str, end: int) -> Labels:
+        """Labels with one dimension and the entries 0, 1, ..., ``end - 1``.
+
+        >>> Labels.range("system", 3).values.tolist()
+        [[0], [1], [2]]
+        """
+        return Labels(name, np.arange(end, dtype=np.int32).reshape(-1, 1), True)
+
+    @classmethod
+    def traced(cls, names: str | Sequence[str], values: Any) -> Labels:
+        """Labels whose values are data, also when these are NumPy's.
+
+        :param names: names of the dimensions
+        :param values: ``int32`` array with shape ``(entries, dimensions)``; nothing
+            else is checked, and entries that only fill up are :attr:`PADDING`
+
+        >>> labels = Labels.traced("atom", np.zeros((2, 1), np.int32))
+        >>> labels.is_static
+        False
+        """
+        names = _check_names(names)
+        _check_traced(names, values)
+        return cls._make(names, values, static=False)
+
+    # --- what is in there --------------------------------------------------------
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the dimensions."""
+        return list(self._names)
+
+    @property
+    def values(self) -> Any:
+        """All entries, ``int32`` with shape ``(entries, dimensions)``, read-only."""
+        return self._values
+
+    @property
+    def is_static(self) -> bool:
+        """Are the values known on the host? False for traced labels."""
+        return self._static
+
+    @property
+    def device(self) -> Any:
+        """Where the values are: ``"cpu"`` for static labels."""
+        return "cpu" if self._static else getattr(self._values, "device", "cpu")
+
+    def __len__(self) -> int:
+        return self._values.shape[0]
+
+    def __iter__(self) -> Iterator[LabelsEntry]:
+        values = self._host_values("iterating over labels")
+        return (LabelsEntry(self._names, row) for row in values)
+
+    def __getitem__(self, index: str | int) -> Any:
+        """A column as an array given its name, or an entry given its index.
+
+        >>> labels = Labels(["system", "atom"], [[0, 0], [0, 2], [1, 0]])
+        >>> labels["atom"].tolist(), labels[-1]
+        ([0, 2, 0], LabelsEntry(system=1, atom=0))
+        """
+        if isinstance(index, str):
+            return self.column(index)
+        if isinstance(index, (int, np.integer)):
+            return self.entry(int(index))
+        raise TypeError(
+            "Labels can be indexed by a name (a column) or an integer (an entry), "
+            f"not by {type(index).__name__}. For several columns or entries make new "
+            "labels: `Labels(names, labels.values[rows][:, columns])`"
+        )
+
+    def column(self, dimension: str) -> Any:
+        """The values of one dimension, with shape ``(entries,)``."""
+        return self._values[:, _column_index(self._names, dimension)]
+
+    def entry(self, index: int) -> LabelsEntry:
+        """The entry at position ``index``."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(
+                f"entry {index} is out of range for labels with {len(self)} entries"
+            )
+        return LabelsEntry(self._names, self._values[index])
+
+    def __contains__(self, entry: LabelsEntry | Sequence[int]) -> bool:
+        return self.position(entry) is not None
+
+    def position(self, entry: LabelsEntry | Sequence[int]) -> int | None:
+        """The position of ``entry`` in these labels, or None if it is not there.
+
+        >>> Labels(["a", "b"], [[3, 4], [5, 6]]).position([5, 6])
+        1
+        """
+        index = self._row_index("Labels.position")
+        if isinstance(entry, LabelsEntry) and entry._names != self._names:
+            raise MetatensorError(
+                f"the names of this entry, {entry.names}, are not those of the labels, "
+                f"{self.names}"
+            )
+        row = tuple(as_int(value) for value in entry)
+        if len(row) != len(self._names):
+            raise MetatensorError(
+                f"an entry of labels with the dimensions {self.names} has "
+                f"{len(self._names)} values, got {len(row)}: {row}"
+            )
+        return index.position(row)
+
+    def select(self, selection: Labels | LabelsEntry) -> np.ndarray:
+        """The positions of all entries that agree with an entry of ``selection``.
+
+        :param selection: labels with some of the dimensions of these ones, in any
+            order
+        :returns: ``int64`` positions. With all dimensions they come in the order of
+            ``selection``; otherwise in the order of these labels.
+
+        >>> labels = Labels(["system", "atom"], [[0, 0], [0, 2], [1, 0]])
+        >>> labels.select(Labels("atom", [[0]])).tolist()
+        [0, 2]
+        """
+        values = self._host_values("Labels.select")
+        if isinstance(selection, LabelsEntry):
+            selection = Labels(selection._names, [tuple(selection)])
+        wanted = selection._host_values("Labels.select")
+        for name in selection._names:
+            if name not in self._names:
+                raise MetatensorError(
+                    f"'{name}' in the selection is not one of the dimensions "
+                    f"{self.names} of these labels"
+                )
+        columns = [self._names.index(name) for name in selection._names]
+        if len(columns) == len(self._names):
+            wanted = wanted[:, np.argsort(columns)]
+            positions = self._row_index("Labels.select").find(wanted)
+            return positions[positions >= 0]
+        return np.flatnonzero(is_among(values[:, columns], wanted))
+
+    # --- labels as sets ----------------------------------------------------------
+
+    def union(self, other: Labels) -> Labels:
+        """These entries, followed by those of ``other`` that are not among them."""
+        return self.union_and_mapping(other)[0]
+
+    def union_and_mapping(self, other: Labels) -> tuple[Labels, np.ndarray, np.ndarray]:
+        """The union, and where each entry of both labels stands in it.
+
+        :returns: the union, a mapping of these entries and one of ``other``'s
+            (``int64`` positions in the union)
+
+        >>> a, b = Labels("a", [[1], [2]]), Labels("a", [[3], [1]])
+        >>> union, first, second = a.union_and_mapping(b)
+        >>> union.values.tolist(), first.tolist(), second.tolist()
+        ([[1], [2], [3]], [0, 1], [2, 0])
+        """
+        positions = self._find_in_self(other, "union")
+        first = np.arange(len(self))
+        if self is other or bool(np.all(positions >= 0)):
+            return self, first, positions
+        new = positions < 0
+        positions[new] = len(self) + np.arange(np.count_nonzero(new))
+        values = np.concatenate([self._values, other._values[new]])
+        return Labels._make(self._names, values), first, positions
+
+    def intersection(self, other: Labels) -> Labels:
+        """The entries that are in both labels, in the order of these ones."""
+        return self.intersection_and_mapping(other)[0]
+
+    def intersection_and_mapping(
+        self, other: Labels
+    ) -> tuple[Labels, np.ndarray, np.ndarray]:
+        """The intersection, and where each entry of both labels stands in it.
+
+        :returns: the intersection, a mapping of these entries and one of ``other``'s
+            (``int64`` positions in the intersection, -1 for entries not in it)
+
+        >>> a, b = Labels("a", [[1], [2]]), Labels("a", [[3], [1]])
+        >>> both, first, second = a.intersection_and_mapping(b)
+        >>> both.values.tolist(), first.tolist(), second.tolist()
+        ([[1]], [0, -1], [-1, 0])
+        """
+        second = self._find_in_self(other, "intersection")
+        in_other = second >= 0
+        kept = np.zeros(len(self), bool)
+        kept[second[in_other]] = True
+        first = np.where(kept, np.cumsum(kept) - 1, -1)
+        second[in_other] = first[second[in_other]]
+        return Labels._make(self._names, self._values[kept]), first, second
+
+    def difference(self, other: Labels) -> Labels:
+        """The entries of these labels that are not in ``other``."""
+        return self.difference_and_mapping(other)[0]
+
+    def difference_and_mapping(self, other: Labels) -> tuple[Labels, np.ndarray]:
+        """The difference, and where each of these entries stands in it.
+
+        :returns: the difference, and a mapping of these entries (``int64`` positions
+            in the difference, -1 for entries not in it)
+
+        >>> a, b = Labels("a", [[1], [2]]), Labels("a", [[3], [1]])
+        >>> rest, mapping = a.difference_and_mapping(b)
+        >>> rest.values.tolist(), mapping.tolist()
+        ([[2]], [-1, 0])
+        """
+        positions = self._find_in_self(other, "difference")
+        kept = np.ones(len(self), bool)
+        kept[positions[positions >= 0]] = False
+        mapping = np.where(kept, np.cumsum(kept) - 1, -1)
+        return Labels._make(self._names, self._values[kept]), mapping
+
+    def _find_in_self(self, other: Labels, what: str) -> np.ndarray:
+        """The position of each entry of ``other`` in these labels, or -1."""
+        index = self._row_index(f"Labels.{what}")
+        values = other._host_values(f"Labels.{what}")
+        if self._names != other._names:
+            raise MetatensorError(
+                f"can not take the {what} of these labels, they have different "
+                f"dimensions: {self.names} and {other.names}"
+            )
+        return index.find(values)
+
+    # --- other dimensions --------------------------------------------------------
+
+    def append(self, name: str, values: LabelsLike) -> Labels:
+        """Labels with one more dimension at the end.
+
+        :param name: name of the new dimension
+        :param values: its values, integers with shape ``(entries,)``
+
+        >>> Labels("a", [[1], [2]]).append("b", [5, 6]).values.tolist()
+        [[1, 5], [2, 6]]
+        """
+        return self.insert(len(self._names), name, values)
+
+    def insert(self, index: int, name: str, values: LabelsLike) -> Labels:
+        """Labels with one more dimension, before the one at ``index``.
+
+        :param index: a position from 0 to the number of dimensions, or a negative one
+            that counts from the end
+        :param name: name of the new dimension
+        :param values: its values, integers with shape ``(entries,)``
+        """
+        if not -len(self._names) <= index <= len(self._names):
+            raise IndexError(
+                f"can not insert a dimension at {index}: these labels have "
+                f"{len(self._names)} dimensions"
+            )
+        index += len(self._names) if index < 0 else 0
+        names = (*self._names[:index], name, *self._names[index:])
+        if is_jax(values):
+            _check_int32(values)
+        else:
+            values = _as_int32(values)
+        if tuple(values.shape) != (len(self),):
+            raise MetatensorError(
+                f"the values of the new dimension '{name}' must be a 1D array with "
+                f"one value for each of the {len(self)} entries, got shape "
+                f"{tuple(values.shape)}"
+            )
+        array = values if is_jax(values) else self._values
+        concat = array.__array_namespace__().concat
+        before, after = self._values[:, :index], self._values[:, index:]
+        # unique rows stay unique when they grow: no need to check
+        rows = concat([before, values[:, None], after], axis=1)
+        static = self._static and not is_jax(values)
+        return Labels._make(_check_names(names), rows, static)
+
+    def remove(self, name: str) -> Labels:
+        """Labels without the dimension ``name``; entries must remain unique."""
+        index = _column_index(self._names, name)
+        kept = np.delete(np.arange(len(self._names)), index)
+        names = tuple(self._names[i] for i in kept)
+        values = self._values[:, kept]
+        if self._static:
+            _check_unique(names, values)
+        return Labels._make(names, values, self._static)
+
+    def rename(self, old: str, new: str) -> Labels:
+        """Labels with the dimension ``old`` called ``new``."""
+        index = _column_index(self._names, old)
+        names = (*self._names[:index], new, *self._names[index + 1 :])
+        return Labels._make(_check_names(names), self._values, self._static)
+
+    def permute(self, dimensions_indexes: Sequence[int]) -> Labels:
+        """Labels with the dimensions in another order.
+
+        :param dimensions_indexes: each dimension's index once, in the new order
+        """
+        indexes = [as_int(i) for i in dimensions_indexes]
+        n = len(self._names)
+        if sorted(i % n if -n <= i < n else -1 for i in indexes) != list(range(n)):
+            raise MetatensorError(
+                f"`dimensions_indexes` must have each index from 0 to {n - 1} once, "
+                f"got {indexes} for the dimensions {self.names}"
+            )
+        names = tuple(self._names[i] for i in indexes)
+        return Labels._make(names, self._values[:, np.array(indexes)], self._static)
+
+    # --- identity ----------------------------------------------------------------
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes that are equal for equal static labels only; made once, lazily.
+
+        This is what JAX compares when it looks for a compiled program.
+        """
+        if self._digest is None:
+            values = self._host_values("hashing labels")
+            header = f"{','.join(self._names)}|{len(values)}|"
+            hasher = blake2b(header.encode(), digest_size=16)
+            hasher.update(np.ascontiguousarray(values).data)
+            self._digest = hasher.digest()
+        return self._digest
+
+    def __eq__(self, other: object) -> bool:
+        """Same names, and the same entries in the same order."""
+        if self is other:
+            return True
+        if not isinstance(other, Labels):
+            return NotImplemented
+        if self._names != other._names or self._static != other._static:
+            return False
+        if self._values is other._values:
+            return True
+        if self._digest is not None and other._digest is not None:
+            return self._digest == other._digest
+        values = self._host_values("comparing labels")
+        return np.array_equal(values, other._host_values("comparing labels"))
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __copy__(self) -> Labels:
+        return self
+
+    def __deepcopy__(self, _memodict: Any) -> Labels:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Labels._make, (self._names, self._values, self._static)
+
+    def to(self, *args: Any, **kwargs: Any) -> Labels:
+        """These labels on another device: static labels are on the host, always.
+
+        Takes what metatensor's ``to`` takes, so that code can treat labels, blocks and
+        maps alike. Traced labels move to ``device``.
+        """
+        device = kwargs.get("device", args[0] if args else None)
+        if self._static or device is None or isinstance(self._values, np.ndarray):
+            return self
+        return Labels._make(self._names, self._values.to_device(device), False)
+
+    # --- text and files ----------------------------------------------------------
+
+    def print(self, max_entries: int, indent: int = 0) -> str:
+        """These labels as a table.
+
+        :param max_entries: show at most this many entries, -1 for all of them
+        :param indent: indent all lines but the first by this many spaces
+        """
+        return display.labels(self._names, self._values, max_entries, indent)
+
+    def __str__(self) -> str:
+        return f"Labels\n    {self.print(max_entries=4, indent=4)}"
+
+    def __repr__(self) -> str:
+        return f"Labels\n    {self.print(max_entries=20, indent=4)}"
+
+    def _repr_html_(self) -> str:
+        return display.labels_html("Labels", self._names, self._values)
+
+    def save(self, file: str | Path | BinaryIO) -> None:
+        """Write these labels to a path or an open file, see :func:`save`."""
+        implementation("Labels.save")(file, self)
+
+    def save_buffer(self) -> memoryview:
+        """These labels as the bytes of a file."""
+        return implementation("Labels.save_buffer")(self)
+
+    @staticmethod
+    def load(file: str | Path | BinaryIO) -> Labels:
+        """Read labels from a path or an open file, see :func:`load_labels`."""
+        return implementation("Labels.load")(file)
+
+    @staticmethod
+    def load_buffer(buffer: bytes | bytearray | memoryview) -> Labels:
+        """Read labels from the bytes of a file."""
+        return implementation("Labels.load_buffer")(buffer)
+
+    # --- helpers -----------------------------------------------------------------
+
+    def _host_values(self, what: str) -> np.ndarray:
+        if not self._static:
+            raise TracedLabelsError(what, self._names)
+        return self._values
+
+    def _row_index(self, what: str) -> RowIndex:
+        if self._index is None:
+            self._index = RowIndex(self._host_values(what))
+        return self._index
+
+
+def _check_names(names: str | Sequence[str]) -> tuple[str, ...]:
+    names = (names,) if isinstance(names, str) else tuple(names)
+    for i, name in enumerate(names):
+        if not isinstance(name, str):
+            raise TypeError(
+                f"the names of labels must be strings, not {type(name).__name__}"
+            )
+        if not _VALID_NAME.fullmatch(name):
+            raise MetatensorError(
+                f"'{name}' is not a valid label name: use letters, digits and "
+                "underscores, and do not start with a digit"
+            )
+        if name in names[:i]:
+            raise MetatensorError(
+                f"the names of labels must be unique, got '{name}' multiple times "
+                f"in {list(names)}"
+            )
+    return names
+
+
+def _column_index(names: tuple[str, ...], name: str) -> int:
+    if name not in names:
+        raise MetatensorError(
+            f"'{name}' not found in the dimensions of these labels: {list(names)}"
+        )
+    return names.index(name)
+
+
+def _as_int32(values: LabelsLike) -> np.ndarray:
+    """A new host ``int32`` array with these values, which must all fit."""
+    array = np.asarray(values)
+    if array.size != 0 and array.dtype.kind not in "iub":
+        raise TypeError(
+            f"the values of labels must be integers, not {array.dtype}: "
+            "use `values.astype('int32')` if they are whole numbers"
+        )
+    if array.size != 0 and not np.can_cast(array.dtype, np.int32):
+        low, high = int(array.min()), int(array.max())
+        if low < _INT32.min or high > _INT32.max:
+            value = low if low < _INT32.min else high
+            raise MetatensorError(
+                f"the value {value} is out of range: labels hold int32, from "
+                f"{_INT32.min} to {_INT32.max}"
+            )
+    return array.astype(np.int32, order="C")
+
+
+def _check_shape(names: tuple[str, ...], values: Any) -> None:
+    if values.ndim != 2 or values.shape[1] != len(names):
+        raise MetatensorError(
+            "the values of labels must be a 2D array with one column for each of the "
+            f"{len(names)} names {list(names)}, got shape {tuple(values.shape)}"
+        )
+
+
+def _check_traced(names: tuple[str, ...], values: Any) -> None:
+    _check_int32(values)
+    _check_shape(names, values)
+
+
+def _check_int32(values: Any) -> None:
+    dtype = getattr(values, "dtype", type(values).__name__)
+    if dtype != np.int32:
+        raise TypeError(
+            f"the values of traced labels must be an int32 array, not {dtype}: "
+            "use `values.astype('int32')`"
+        )
+
+
+def _check_unique(names: tuple[str, ...], values: np.ndarray) -> None:
+    duplicate = first_duplicate(values)
+    if duplicate is not None:
+        entry = display.entry(names, values[duplicate])
+        raise MetatensorError(
+            f"labels can not have the same entry multiple times: {entry} is at row "
+            f"{duplicate} and before it"
+        )

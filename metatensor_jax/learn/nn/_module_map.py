@@ -1,0 +1,121 @@
+"""ModuleMap: one module per block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ...block import TensorBlock
+from ...errors import MetatensorError
+from ...labels import Labels
+from ...rows import map_rows
+from ...tensor import TensorMap
+
+
+class ModuleMap(eqx.Module):
+    r"""Applies one module to each block of a map.
+
+    A module sees one row: the properties of one sample and one component, a vector, as
+    the modules of Equinox do. Stored gradients follow from the chain rule, also for
+    nonlinear modules:
+
+    .. math:: \nabla m(x) = \frac{\partial m}{\partial x} \nabla x
+
+    :param in_keys: keys of the blocks
+    :param modules: a module (or any function of one vector) for each of these keys
+    :param out_properties: properties of the result for each of these keys. If None,
+        they are ``Labels.range("_", n)`` with the size of what the module gives.
+
+    >>> import numpy as np
+    >>> import metatensor_jax as mts
+    >>> block = mts.block_from_array(np.ones((4, 3), "f4"))
+    >>> tensor = TensorMap(Labels("center_type", [[1], [8]]), [block, block])
+    >>> keys = jax.random.split(jax.random.key(0))
+    >>> modules = [eqx.nn.MLP(3, 2, 16, 1, key=key) for key in keys]
+    >>> ModuleMap(tensor.keys, modules)(tensor)
+    TensorMap with 2 blocks
+        keys: [center_type]
+        blocks:
+            1 => TensorBlock with shape (4, 2)
+            8 => TensorBlock with shape (4, 2)
+    """
+
+    in_keys: Labels
+    modules: list[Callable[[jax.Array], jax.Array]]
+    out_properties: list[Labels] | None
+
+    def __init__(
+        self,
+        in_keys: Labels,
+        modules: Sequence[Callable[[jax.Array], jax.Array]],
+        out_properties: Sequence[Labels] | None = None,
+    ) -> None:
+        self.in_keys = in_keys
+        self.modules = list(modules)
+        self.out_properties = None if out_properties is None else list(out_properties)
+        for name, values in (
+            ("modules", self.modules),
+            ("out_properties", self.out_properties),
+        ):
+            if values is not None and len(values) != len(in_keys):
+                raise MetatensorError(
+                    f"`{name}` must have one item for each of the {len(in_keys)} keys, "
+                    f"got {len(values)}"
+                )
+
+    @classmethod
+    def from_module(
+        cls,
+        in_keys: Labels,
+        module: Callable[[jax.Array], jax.Array],
+        out_properties: Sequence[Labels] | None = None,
+    ) -> ModuleMap:
+        """Start from the same module for all keys; each has its own copy to train."""
+        return cls(in_keys, [module] * len(in_keys), out_properties)
+
+    def __call__(self, tensor: TensorMap) -> TensorMap:
+        """Apply to each block of ``tensor`` the module of its key.
+
+        :raises MetatensorError: a block whose key has no module, or properties that do
+            not fit to what a module gives
+        """
+        modules, properties = [], []
+        for key, block in tensor.items():
+            i = self.in_keys.position(key)
+            if i is None:
+                raise MetatensorError(
+                    f"there is no module for the block {key.print()}, the modules are "
+                    f"for\n{self.in_keys}"
+                )
+            modules.append((self.modules[i],))
+            labels = None if self.out_properties is None else self.out_properties[i]
+            properties.append(_out_properties(self.modules[i], block, labels))
+        return map_rows(_apply, tensor, args=modules, properties=properties)
+
+
+def _apply(row: jax.Array, module: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """Row function: the module for each component of one sample."""
+
+    def of_vector(vector: jax.Array) -> jax.Array:
+        return jnp.atleast_1d(module(vector))
+
+    for _ in range(row.ndim - 1):
+        of_vector = jax.vmap(of_vector)
+    return of_vector(row)
+
+
+def _out_properties(module: Any, block: TensorBlock, labels: Labels | None) -> Labels:
+    vector = jax.ShapeDtypeStruct((len(block.properties),), block.dtype)
+    size = eqx.filter_eval_shape(_apply, vector, module).shape[-1]
+    if labels is None:
+        return Labels.range("_", size)
+    if len(labels) != size:
+        raise MetatensorError(
+            f"the module gives {size} properties, but its `out_properties` are "
+            f"{len(labels)}:\n{labels}"
+        )
+    return labels

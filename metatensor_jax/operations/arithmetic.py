@@ -1,0 +1,159 @@
+"""Element by element: add, subtract, multiply, divide, pow, abs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from .. import display
+from ..arrays import is_array
+from ..facade import implements
+from ..rows import map_rows, match_blocks
+from ..tensor import TensorMap
+from ._checks import (
+    check_same_axes,
+    check_same_keys,
+    check_same_parameters,
+    check_type,
+)
+
+Scalar = Any  # a number, or an array without axes
+
+
+def _add(a: Any, b: Any) -> Any:
+    return a + b
+
+
+def _subtract(a: Any, b: Any) -> Any:
+    return a - b
+
+
+def _multiply(a: Any, b: Any) -> Any:
+    return a * b
+
+
+def _divide(a: Any, b: Any) -> Any:
+    return a / b
+
+
+def _pow(a: Any, b: Any) -> Any:
+    return a**b
+
+
+@implements("TensorMap.__add__")
+def add(A: TensorMap, B: TensorMap | Scalar) -> TensorMap:
+    r"""Add two maps, or a number to a map.
+
+    .. math:: \nabla (A + B) = \nabla A + \nabla B
+
+    with :math:`\nabla B = 0` for numbers.
+
+    :param A: a map
+    :param B: a number, or a map with the same metadata. Gradient samples may differ:
+        rows that are not there are zero.
+
+    >>> import metatensor_jax as mts
+    >>> x = TensorMap(
+    ...     mts.Labels.single(), [mts.block_from_array(np.ones((2, 1), "f4"))]
+    ... )
+    >>> add(x, 2.0).block().values.tolist()
+    [[3.0], [3.0]]
+    """
+    return _binary("add", _add, A, B, linear=True)
+
+
+@implements("TensorMap.__sub__")
+def subtract(A: TensorMap, B: TensorMap | Scalar) -> TensorMap:
+    r"""Subtract a map, or a number, from a map.
+
+    .. math:: \nabla (A - B) = \nabla A - \nabla B
+
+    The arguments are those of :func:`add`.
+    """
+    return _binary("subtract", _subtract, A, B, linear=True)
+
+
+@implements("TensorMap.__mul__")
+def multiply(A: TensorMap, B: TensorMap | Scalar) -> TensorMap:
+    r"""Multiply two maps, or a map with a number, element by element.
+
+    .. math:: \nabla (A B) = B \nabla A + A \nabla B
+
+    The arguments are those of :func:`add`.
+    """
+    return _binary("multiply", _multiply, A, B, scalar_linear=True)
+
+
+@implements("TensorMap.__truediv__")
+def divide(A: TensorMap, B: TensorMap | Scalar) -> TensorMap:
+    r"""Divide a map by another one, or by a number, element by element.
+
+    .. math:: \nabla \frac{A}{B} = \frac{\nabla A}{B} - \frac{A \nabla B}{B^2}
+
+    The arguments are those of :func:`add`.
+    """
+    return _binary("divide", _divide, A, B, scalar_linear=True)
+
+
+@implements("TensorMap.__pow__")
+def pow(A: TensorMap, B: Scalar) -> TensorMap:
+    r"""Raise each element of a map to a power.
+
+    .. math:: \nabla A^B = B A^{B - 1} \nabla A
+
+    :param A: a map
+    :param B: a number
+
+    >>> import metatensor_jax as mts
+    >>> x = np.array([[3.0]], "f4")
+    >>> x = TensorMap(mts.Labels.single(), [mts.block_from_array(x)])
+    >>> pow(x, 2).block().values.tolist()
+    [[9.0]]
+    """
+    check_type(A, "A", TensorMap)
+    _check_scalar(B, "`B` must be a number")
+    return map_rows(_pow, A, args=(B,))
+
+
+def abs(A: TensorMap) -> TensorMap:
+    r"""The absolute value of each element.
+
+    .. math:: \nabla |A| = \frac{\mathrm{Re}(\bar{A} \nabla A)}{|A|}
+
+    and zero where :math:`A = 0`. The result of complex values is real.
+
+    :param A: a map
+    """
+    check_type(A, "A", TensorMap)
+    return map_rows(jnp.abs, A)
+
+
+def _binary(
+    name: str,
+    function: Callable[[Any, Any], Any],
+    A: TensorMap,
+    B: TensorMap | Scalar,
+    linear: bool = False,
+    scalar_linear: bool = False,
+) -> TensorMap:
+    check_type(A, "A", TensorMap)
+    if not isinstance(B, TensorMap):
+        _check_scalar(B, "`B` must be a metatensor_jax TensorMap or a number")
+        return map_rows(function, A, args=(B,), linear=scalar_linear)
+    check_same_keys(A, B, name)
+    for a, b in match_blocks(A, B):
+        check_same_axes(a, b, name)
+        check_same_parameters(a, b, name)
+    return map_rows(function, A, B, linear=linear)
+
+
+def _check_scalar(value: Any, what: str) -> None:
+    number = isinstance(value, (bool, int, float, complex, np.generic))
+    if not number and not (is_array(value) and value.ndim == 0):
+        raise TypeError(
+            f"{what}, not {type(value).__module__}.{type(value).__name__}"
+            f"{display.shape(value) if is_array(value) else ''}"
+        )

@@ -1,0 +1,276 @@
+"""New maps and blocks: like others, from arrays, and from labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..arrays import is_array, is_jax
+from ..block import TensorBlock
+from ..errors import MetatensorError
+from ..labels import Labels
+from ..tensor import TensorMap
+from ._checks import as_names, check_type, on_block
+
+Gradients = str | Sequence[str] | None
+
+
+def zeros_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
+    """A map with the metadata of another one, and zeros.
+
+    :param tensor: a map
+    :param gradients: the gradients to have as well: all if None, none if ``[]``
+
+    >>> tensor = TensorMap(Labels.single(), [block_from_array(np.ones((2, 1)))])
+    >>> zeros_like(tensor).block().values.tolist()
+    [[0.0], [0.0]]
+    """
+    return _like(
+        tensor, gradients, lambda values: _namespace(values).zeros_like(values)
+    )
+
+
+def ones_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
+    """A map with the metadata of another one, and ones. See :func:`zeros_like`."""
+    return _like(tensor, gradients, lambda values: _namespace(values).ones_like(values))
+
+
+def empty_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
+    """A map with the metadata of another one, any values. See :func:`zeros_like`."""
+    return _like(
+        tensor, gradients, lambda values: _namespace(values).empty_like(values)
+    )
+
+
+def random_uniform_like(
+    tensor: TensorMap, gradients: Gradients = None, *, key: jax.Array
+) -> TensorMap:
+    """A map with the metadata of another one, and random numbers from 0 to 1.
+
+    :param key: a random key of JAX. See :func:`zeros_like` for the other arguments.
+    """
+    n_leaves = len(jax.tree.leaves(tensor))
+    keys: Iterator[Any] = iter(jax.random.split(key, max(n_leaves, 1)))
+    return _like(
+        tensor,
+        gradients,
+        lambda values: jax.random.uniform(next(keys), values.shape, values.dtype),
+    )
+
+
+def zeros_like_block(block: TensorBlock, gradients: Gradients = None) -> TensorBlock:
+    """One block, see :func:`zeros_like`."""
+    return on_block(zeros_like, block, gradients)
+
+
+def ones_like_block(block: TensorBlock, gradients: Gradients = None) -> TensorBlock:
+    """One block, see :func:`ones_like`."""
+    return on_block(ones_like, block, gradients)
+
+
+def empty_like_block(block: TensorBlock, gradients: Gradients = None) -> TensorBlock:
+    """One block, see :func:`empty_like`."""
+    return on_block(empty_like, block, gradients)
+
+
+def random_uniform_like_block(
+    block: TensorBlock, gradients: Gradients = None, *, key: jax.Array
+) -> TensorBlock:
+    """One block, see :func:`random_uniform_like`."""
+    return on_block(random_uniform_like, block, gradients, key=key)
+
+
+def remove_gradients(
+    tensor: TensorMap, remove: Sequence[str] | None = None
+) -> TensorMap:
+    """A map without some of its gradients.
+
+    :param tensor: a map
+    :param remove: parameters whose gradients to remove; all of them if None
+    """
+    check_type(tensor, "tensor", TensorMap)
+    blocks = [
+        _without(block, None if remove is None else list(remove)) for block in tensor
+    ]
+    return TensorMap._make(tensor.keys, blocks, tensor._structure.info)
+
+
+def remove_gradients_block(
+    block: TensorBlock, remove: Sequence[str] | None = None
+) -> TensorBlock:
+    """One block, see :func:`remove_gradients`."""
+    return on_block(remove_gradients, block, remove)
+
+
+def detach(tensor: TensorMap) -> TensorMap:
+    """A map that JAX takes as constant when it differentiates.
+
+    Stored gradients stay, as constants: see :func:`remove_gradients`.
+    """
+    check_type(tensor, "tensor", TensorMap)
+    return _map_values(tensor, jax.lax.stop_gradient)
+
+
+def detach_block(block: TensorBlock) -> TensorBlock:
+    """One block, see :func:`detach`."""
+    return on_block(detach, block)
+
+
+def make_contiguous(tensor: TensorMap) -> TensorMap:
+    """A map whose NumPy arrays are contiguous in memory; JAX's always are."""
+    check_type(tensor, "tensor", TensorMap)
+    return _map_values(
+        tensor, lambda x: np.ascontiguousarray(x) if isinstance(x, np.ndarray) else x
+    )
+
+
+def make_contiguous_block(block: TensorBlock) -> TensorBlock:
+    """One block, see :func:`make_contiguous`."""
+    return on_block(make_contiguous, block)
+
+
+def is_contiguous(tensor: TensorMap) -> bool:
+    """Are all arrays contiguous in memory?"""
+    check_type(tensor, "tensor", TensorMap)
+    return all(is_contiguous_block(block) for block in tensor)
+
+
+def is_contiguous_block(block: TensorBlock) -> bool:
+    """Are all arrays of a block contiguous in memory?"""
+    check_type(block, "block", TensorBlock)
+    arrays = [inner.values for _, inner in block._walk()]
+    return all(not isinstance(x, np.ndarray) or x.flags.c_contiguous for x in arrays)
+
+
+def block_from_array(
+    array: Any,
+    sample_names: Sequence[str] | None = None,
+    component_names: Sequence[str] | None = None,
+    property_names: Sequence[str] | None = None,
+) -> TensorBlock:
+    """A block with ranges of integers as labels.
+
+    :param array: with two or more axes
+    :param sample_names: names for the first axes, all of which become samples.
+        ``["sample"]`` if None
+    :param component_names: names for the axes in the middle. ``"component_1"``,
+        ``"component_2"``, ... if None
+    :param property_names: names for the last axes, all of which become properties.
+        ``["property"]`` if None
+
+    >>> block_from_array(np.zeros((2, 3, 4)))
+    TensorBlock with shape (2, 3, 4)
+        samples: [sample]
+        components: [component_1]
+        properties: [property]
+    """
+    if not is_array(array):
+        raise TypeError(f"`array` must be an array, not {type(array).__name__}")
+    samples = as_names(sample_names or ["sample"])
+    properties = as_names(property_names or ["property"])
+    n_middle = array.ndim - len(samples) - len(properties)
+    if component_names is None:
+        component_names = [f"component_{i + 1}" for i in range(n_middle)]
+    if n_middle != len(component_names) or array.ndim < 2:
+        raise MetatensorError(
+            f"an array with shape {tuple(array.shape)} does not have one axis for each "
+            f"of the samples {samples}, components {list(component_names)} and "
+            f"properties {properties}"
+        )
+    shape = tuple(array.shape)
+    first, last = shape[: len(samples)], shape[len(samples) + n_middle :]
+    middle = shape[len(samples) : len(samples) + n_middle]
+    components = [
+        Labels.range(n, size) for n, size in zip(component_names, middle, strict=True)
+    ]
+    labels = _grid(samples, first), _grid(properties, last)
+    values = array.reshape((len(labels[0]), *middle, len(labels[1])))
+    return TensorBlock(values, labels[0], components, labels[1])
+
+
+def one_hot(labels: Labels, dimension: Labels) -> Any:
+    """Which of the possible values each entry has in one dimension, as 0 and 1.
+
+    :param labels: labels with this dimension
+    :param dimension: labels with this dimension only: the possible values
+    :returns: ``int32`` array with shape ``(len(labels), len(dimension))``
+    :raises MetatensorError: a value that is not one of the possible values (for traced
+        labels, where this can not be known, its row is zero)
+
+    >>> atoms = Labels(["atom", "type"], [[0, 6], [1, 1]])
+    >>> one_hot(atoms, Labels("type", [[1], [6], [8]])).tolist()
+    [[0, 1, 0], [1, 0, 0]]
+    """
+    if len(dimension.names) != 1:
+        raise MetatensorError(
+            f"`dimension` must have a single dimension, got {dimension.names}"
+        )
+    column = labels.column(dimension.names[0])
+    possible = dimension.column(dimension.names[0])
+    encoding = (column[:, None] == possible[None, :]).astype(np.int32)
+    if labels.is_static and dimension.is_static:
+        found = encoding.any(axis=1)
+        if not bool(found.all()):
+            raise MetatensorError(
+                f"{dimension.names[0]}={column[int(found.argmin())]} is present in the "
+                f"labels, but not among the possible values {possible.tolist()}"
+            )
+    return encoding
+
+
+def _grid(names: Sequence[str], shape: Sequence[int]) -> Labels:
+    values = np.indices(shape).reshape(len(shape), -1).T
+    return Labels(list(names), values, assume_unique=True)
+
+
+def _namespace(values: Any) -> Any:
+    return jnp if is_jax(values) else np
+
+
+def _map_values(tensor: TensorMap, function: Callable[[Any], Any]) -> TensorMap:
+    blocks = [block._map_leaves(function) for block in tensor]
+    return TensorMap._make(tensor.keys, blocks, tensor._structure.info)
+
+
+def _like(
+    tensor: TensorMap, gradients: Gradients, function: Callable[[Any], Any]
+) -> TensorMap:
+    check_type(tensor, "tensor", TensorMap)
+    if gradients is not None:
+        tensor = _keep_gradients(tensor, as_names(gradients))
+    return _map_values(tensor, function)
+
+
+def _keep_gradients(tensor: TensorMap, kept: Sequence[str]) -> TensorMap:
+    for block in tensor:
+        for name in kept:
+            block.gradient(name)  # raises if it is not there
+    blocks = [
+        _without(block, [n for n in block.gradients_list() if n not in kept])
+        for block in tensor
+    ]
+    return TensorMap._make(tensor.keys, blocks, tensor._structure.info)
+
+
+def _without(block: TensorBlock, removed: list[str] | None) -> TensorBlock:
+    """A block without these gradients; without any if None."""
+    gradients = dict(block.gradients()) if removed is not None else {}
+    for name in removed or []:
+        if name not in gradients:
+            raise MetatensorError(
+                f"can not remove the gradient with respect to '{name}': this block has "
+                f"{block.gradients_list() or 'none'}"
+            )
+        del gradients[name]
+    structure = block._structure
+    return TensorBlock._make(
+        block.values,
+        block.samples,
+        structure.components,
+        structure.properties,
+        gradients,
+    )

@@ -1,0 +1,176 @@
+"""Sorted maps, and the distinct entries of their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..block import TensorBlock
+from ..errors import MetatensorError
+from ..labels import Labels
+from ..packing import row_keys, sort_keys, unique_rows
+from ..rows import Move, map_rows, move_rows
+from ..tensor import TensorMap
+from ._checks import AXES, as_names, axis_labels, check_axis, check_type, on_block
+from .selection import take_properties
+
+_ALL = ("keys", *AXES)
+
+
+def sort(
+    tensor: TensorMap, axes: str | Sequence[str] = "all", descending: bool = False
+) -> TensorMap:
+    """Sort keys, and the rows and columns of each block, by their labels.
+
+    :param tensor: a map
+    :param axes: ``"all"``, or some of ``"keys"``, ``"samples"``, ``"components"``,
+        ``"properties"``. Sorting samples sorts those of gradients as well.
+    :param descending: from the largest to the smallest
+
+    >>> import metatensor_jax as mts
+    >>> block = TensorBlock(
+    ...     values=np.array([[1.0], [2.0]]),
+    ...     samples=Labels("atom", [[3], [0]]),
+    ...     components=[],
+    ...     properties=Labels.range("property", 1),
+    ... )
+    >>> tensor = TensorMap(Labels.single(), [block])
+    >>> sort(tensor).block().values.tolist()
+    [[2.0], [1.0]]
+    """
+    check_type(tensor, "tensor", TensorMap)
+    names = list(_ALL) if axes == "all" else as_names(axes)
+    for name in names:
+        if name not in _ALL:
+            raise MetatensorError(
+                f"`axes` must be 'all' or some of {_ALL}, not '{name}'"
+            )
+    order_of = _descending if descending else _ascending
+    if "keys" in names:
+        tensor = _sort_keys(tensor, order_of)
+    if "samples" in names:
+        tensor = _sort_samples(tensor, order_of)
+    if "components" in names:
+        tensor = _sort_components(tensor, order_of)
+    if "properties" in names:
+        orders = [order_of(block.properties.values) for block in tensor]
+        tensor = take_properties(tensor, orders)
+    return tensor
+
+
+def sort_block(
+    block: TensorBlock, axes: str | Sequence[str] = "all", descending: bool = False
+) -> TensorBlock:
+    """One block, see :func:`sort`."""
+    return on_block(sort, block, axes, descending)
+
+
+def _ascending(rows: np.ndarray) -> np.ndarray:
+    return sort_keys(row_keys(rows))[1]
+
+
+def _descending(rows: np.ndarray) -> np.ndarray:
+    return _ascending(rows)[::-1]
+
+
+def _sort_keys(tensor: TensorMap, order_of: Any) -> TensorMap:
+    order = order_of(tensor.keys.values)
+    keys = Labels._make(tensor.keys._names, tensor.keys.values[order])
+    return TensorMap._make(keys, tensor.blocks_by_id(order), tensor._structure.info)
+
+
+def _sort_samples(tensor: TensorMap, order_of: Any) -> TensorMap:
+    for block in tensor:
+        block.samples._host_values("sorting samples")
+    orders = [order_of(block.samples.values) for block in tensor]
+    samples = [
+        Labels._make(block.samples._names, block.samples.values[order])
+        for block, order in zip(tensor, orders, strict=True)
+    ]
+    move = Move(tensor, source=orders)
+    return move_rows([move], samples, order_gradients=order_of)
+
+
+def _sort_components(tensor: TensorMap, order_of: Any) -> TensorMap:
+    for i in range(len(tensor.component_names)):
+        axis = i - len(tensor.component_names) - 1
+        args, components = [], []
+        for block in tensor:
+            labels = block.components
+            order = order_of(labels[i].values)
+            labels[i] = Labels._make(labels[i]._names, labels[i].values[order])
+            args.append((order,))
+            components.append(labels)
+        tensor = map_rows(
+            _Take(axis), tensor, args=args, rearranges=True, components=components
+        )
+    return tensor
+
+
+@dataclass(frozen=True)
+class _Take:
+    """Row function: some elements along an axis that is counted from the end."""
+
+    axis: int
+
+    def __call__(self, row: Any, index: np.ndarray) -> Any:
+        return row.__array_namespace__().take(row, index, axis=self.axis)
+
+
+def unique_metadata(
+    tensor: TensorMap,
+    axis: str,
+    names: str | Sequence[str],
+    gradient: str | None = None,
+) -> Labels:
+    """The distinct entries of some dimensions, over all blocks, sorted.
+
+    :param tensor: a map
+    :param axis: ``"samples"`` or ``"properties"``
+    :param names: the dimensions to look at
+    :param gradient: look at the gradients with respect to this parameter instead
+
+    >>> import metatensor_jax as mts
+    >>> x = mts.block_from_array(np.ones((2, 2, 1)), sample_names=["system", "atom"])
+    >>> unique_metadata(TensorMap(Labels.single(), [x]), "samples", "system")
+    Labels
+        system
+          0
+          1
+    """
+    check_type(tensor, "tensor", TensorMap)
+    return _unique(tensor.blocks(), axis, names, gradient)
+
+
+def unique_metadata_block(
+    block: TensorBlock,
+    axis: str,
+    names: str | Sequence[str],
+    gradient: str | None = None,
+) -> Labels:
+    """One block, see :func:`unique_metadata`."""
+    check_type(block, "block", TensorBlock)
+    return _unique([block], axis, names, gradient)
+
+
+def _unique(
+    blocks: Sequence[TensorBlock],
+    axis: str,
+    names: str | Sequence[str],
+    gradient: str | None,
+) -> Labels:
+    check_axis(axis)
+    names = as_names(names)
+    tables = [np.zeros((0, len(names)), np.int32)]
+    for block in blocks:
+        inner = block if gradient is None else block.gradient(gradient)
+        labels = axis_labels(inner, axis)[0]
+        labels._host_values("unique_metadata")
+        columns = [labels.column(name) for name in names]
+        rows = np.stack(columns, axis=1) if columns else tables[0]
+        tables.append(rows[unique_rows(rows)[0]])
+    rows = np.concatenate(tables)
+    return Labels(names, rows[unique_rows(rows)[0]], assume_unique=True)

@@ -1,0 +1,278 @@
+"""Rows of integers as single 64-bit keys: the algorithms under ``Labels``.
+
+Sorting, searching and comparing rows of several columns is slow; the same on one
+64-bit integer per row is fast. Columns are combined by their range, most significant
+first, so the keys sort like the rows. Where the product of the ranges does not fit,
+sorting replaces the keys so far by their ranks, which always fit, and searching takes
+hashes, and compares the rows that it finds. Where there are hardly more possible keys
+than rows, a table with one place for each key needs no sorting at all. Everything here
+is NumPy, close to linear in the number of rows, and has no Python loop over rows.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+_MAX_KEY = 2**62
+#: an odd number without a pattern in its bits: 2**64 times the golden ratio
+_HASH_FACTOR = 0x9E3779B97F4A7C15 - 2**64
+#: use a table with a place for each possible key up to this many places for each row
+_PLACES_PER_ROW = 4
+#: up to this many rows are looked for one after the other
+_FEW = 8
+
+
+class _Column(NamedTuple):
+    """How one column enters the keys: its smallest value, and its range."""
+
+    low: int
+    width: int
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> _Column:
+        low, high = int(values.min()), int(values.max())
+        return cls(low, high - low + 1)
+
+    def add_to(self, keys: np.ndarray, values: np.ndarray) -> None:
+        """Add the column to the keys in place: fresh memory costs more than math."""
+        if self.width > 1:
+            keys *= self.width
+            keys += values
+            keys -= self.low
+
+
+def row_keys(rows: np.ndarray) -> np.ndarray:
+    """One ``int64`` per row of ``rows`` (n, d): equal and ordered as the rows are.
+
+    >>> row_keys(np.array([[0, 5], [1, 4], [0, 4], [1, 4]])).tolist()
+    [1, 2, 0, 2]
+    """
+    keys = np.zeros(len(rows), np.int64)
+    n_keys = 1
+    for i in range(rows.shape[1] if len(rows) else 0):
+        column = _Column.of(rows[:, i])
+        if n_keys * column.width > _MAX_KEY:
+            _, keys = _distinct(keys)
+            n_keys = len(keys)
+        column.add_to(keys, rows[:, i])
+        n_keys *= column.width
+    return keys
+
+
+def sort_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sorted ``keys`` (none is negative), and the stable order that sorts them."""
+    order = _order_of_high_bits(keys)
+    in_order = keys[order]
+    if not _is_sorted(in_order):
+        # some keys differ in low bits only: sort by these, then, stably, by the others
+        free = 62 - len(keys).bit_length()
+        order = _order_of_high_bits(keys & ((1 << free) - 1))
+        order = order[_order_of_high_bits(keys[order] >> free)]
+        in_order = keys[order]
+    return in_order, order
+
+
+def _is_sorted(keys: np.ndarray) -> bool:
+    return bool(np.all(keys[1:] >= keys[:-1]))
+
+
+def _order_of_high_bits(keys: np.ndarray) -> np.ndarray:
+    """The stable order that sorts the highest bits of ``keys``, all if they are few.
+
+    NumPy sorts integers several times faster than it finds their order, so the order
+    travels in the lowest bits.
+    """
+    n = len(keys)
+    if _is_sorted(keys):
+        return np.arange(n)
+    bits = n.bit_length()
+    packed = keys >> max(0, int(keys.max()).bit_length() + bits - 62)
+    packed <<= bits
+    packed |= np.arange(n)
+    packed.sort()
+    packed &= (1 << bits) - 1
+    return packed
+
+
+def first_duplicate(rows: np.ndarray) -> int | None:
+    """The index of a row that stands in ``rows`` before, or None if all are unique.
+
+    >>> first_duplicate(np.array([[0, 1], [2, 3], [0, 1]]))
+    2
+    """
+    if _is_increasing(rows):
+        return None
+    hashes = _hash(rows)
+    hashes.sort()
+    if not bool(np.any(hashes[1:] == hashes[:-1])):
+        return None
+    # equal rows or, very rarely, equal hashes of other rows: only the keys can tell
+    in_order, order = sort_keys(row_keys(rows))
+    repeated = order[1:][in_order[1:] == in_order[:-1]]
+    return int(repeated.min()) if len(repeated) else None
+
+
+def _hash(rows: np.ndarray) -> np.ndarray:
+    """A key per row (62 bits): equal for equal rows, and hardly ever for others."""
+    hashes = np.zeros(len(rows), np.int64)
+    bits = hashes.view(np.uint64)  # a signed shift would map x and ~x to the same
+    for i in range(rows.shape[1]):
+        hashes += rows[:, i]
+        hashes *= _HASH_FACTOR
+        bits ^= bits >> 32
+    hashes &= _MAX_KEY - 1
+    return hashes
+
+
+def _is_increasing(rows: np.ndarray) -> bool:
+    """Is each row greater than the one before?"""
+    undecided = np.ones(max(len(rows) - 1, 0), bool)
+    for i in range(rows.shape[1]):
+        before, after = rows[:-1, i], rows[1:, i]
+        if bool(np.any((after < before) & undecided)):
+            return False
+        undecided &= after == before
+    return not bool(undecided.any())
+
+
+def unique_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct rows in lexicographic order, and where each row went.
+
+    :returns: ``first`` and ``inverse``: ``rows[first]`` are the distinct rows, and
+        ``rows[first][inverse]`` are the rows again
+
+    >>> first, inverse = unique_rows(np.array([[2, 0], [1, 0], [2, 0]]))
+    >>> first.tolist(), inverse.tolist()
+    ([1, 0], [1, 0, 1])
+    """
+    return _distinct(row_keys(rows))
+
+
+def _distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    in_order, order = sort_keys(keys)
+    starts = np.ones(len(in_order), bool)
+    starts[1:] = in_order[1:] != in_order[:-1]
+    inverse = np.empty(len(order), np.int64)
+    inverse[order] = np.cumsum(starts) - 1
+    return order[starts], inverse
+
+
+def is_among(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Which of ``rows`` are also in ``wanted`` (``bool``, one for each row).
+
+    >>> is_among(
+    ...     np.array([[0, 5], [1, 4], [0, 4]]), np.array([[0, 4], [0, 5]])
+    ... ).tolist()
+    [True, False, True]
+    """
+    if len(wanted) > _FEW:
+        return RowIndex(wanted).find(rows) >= 0
+    # comparing is faster than packing the rows
+    found = np.zeros(len(rows), bool)
+    for row in wanted:
+        found |= _equal_rows(rows, row)
+    return found
+
+
+class RowIndex:
+    """Finds rows in a table of rows, by their keys.
+
+    >>> index = RowIndex(np.array([[0, 5], [1, 4], [0, 4]]))
+    >>> index.position((1, 4)), index.position((1, 5))
+    (1, None)
+    >>> index.find(np.array([[0, 4], [7, 7], [0, 5]])).tolist()
+    [2, -1, 0]
+    """
+
+    def __init__(self, rows: np.ndarray) -> None:
+        n_columns = rows.shape[1] if len(rows) else 0
+        self._rows = rows
+        self._columns = [_Column.of(rows[:, i]) for i in range(n_columns)]
+        self._n_keys = prod(column.width for column in self._columns)
+        self._is_table = self._n_keys <= _PLACES_PER_ROW * len(rows)
+        self._is_hashed = self._n_keys > _MAX_KEY
+        keys = self._pack(rows)
+        if self._is_table:
+            # for each possible key its position; the last place is for all others
+            self._positions = np.full(self._n_keys + 1, -1, np.int32)
+            self._positions[keys] = np.arange(len(rows))
+        else:
+            self._keys, self._positions = sort_keys(keys)
+
+    def position(self, row: tuple[int, ...]) -> int | None:
+        """Where ``row`` stands in the table, or None."""
+        key = 0
+        for value, column in zip(row, self._columns, strict=False):
+            if not 0 <= value - column.low < column.width:
+                return None
+            key = key * column.width + value - column.low
+        if self._is_hashed:
+            at = int(self.find(np.array([row]))[0])
+        elif self._is_table:
+            at = int(self._positions[key])
+        else:
+            i = int(self._keys.searchsorted(key))
+            found = i < len(self._keys) and self._keys[i] == key
+            at = int(self._positions[i]) if found else -1
+        return at if at >= 0 else None
+
+    def find(self, rows: np.ndarray) -> np.ndarray:
+        """Where each of ``rows`` stands in the table, or -1 (``int64``)."""
+        keys = self._pack(rows)
+        if self._is_table:
+            return self._positions[keys].astype(np.int64)
+        positions = np.full(len(rows), -1, np.int64)
+        if len(self._keys) != 0:
+            # probes that are nearly sorted walk through the table in order: this takes
+            # a tenth of the time where the table does not fit in the caches
+            order = _order_of_high_bits(keys)
+            probes = keys[order]
+            at = np.searchsorted(self._keys, probes)
+            found = self._keys.take(at, mode="clip") == probes
+            positions[order] = np.where(
+                found, self._positions.take(at, mode="clip"), -1
+            )
+        if self._is_hashed:
+            self._correct(positions, keys, rows)
+        return positions
+
+    def _correct(
+        self, positions: np.ndarray, keys: np.ndarray, rows: np.ndarray
+    ) -> None:
+        """Look again where a row was found that has the same hash but is another."""
+        there = self._rows.take(positions, axis=0, mode="clip")
+        wrong = np.flatnonzero((positions >= 0) & ~_equal_rows(there, rows))
+        at = np.searchsorted(self._keys, keys[wrong])
+        while len(wrong) != 0:
+            at += 1  # the next place, if it has the same hash
+            found = (at < len(self._keys)) & (
+                self._keys.take(at, mode="clip") == keys[wrong]
+            )
+            candidates = np.where(found, self._positions.take(at, mode="clip"), -1)
+            positions[wrong] = candidates
+            found &= ~_equal_rows(self._rows[candidates], rows[wrong])
+            wrong, at = wrong[found], at[found]
+
+    def _pack(self, rows: np.ndarray) -> np.ndarray:
+        """The keys of ``rows``; one past the last for those that have none."""
+        if self._is_hashed:
+            return _hash(rows)
+        keys = np.zeros(len(rows), np.int64)
+        inside = np.ones(len(rows), bool)
+        for i, column in enumerate(self._columns):
+            values = rows[:, i]
+            inside &= values >= column.low
+            inside &= values < column.low + column.width
+            column.add_to(keys, values)
+        keys[~inside] = self._n_keys
+        return keys
+
+
+def _equal_rows(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    equal = np.ones(len(rows), bool)
+    for i in range(rows.shape[1]):
+        equal &= rows[:, i] == others[..., i]
+    return equal
