@@ -1,6 +1,6 @@
 """Labelled, block-sparse tensors with stored gradients, for JAX."""
 
-from . import io as io, pytrees as pytrees
+from . import io as io, keys as keys, pytrees as pytrees
 from ._version import __version__ as __version__
 from .autodiff import connect_gradients as connect_gradients
 from .block import TensorBlock as TensorBlock

@@ -16,7 +16,10 @@ def is_jax(value: object) -> bool:
     if isinstance(value, np.ndarray):
         return False
     namespace = getattr(value, "__array_namespace__", None)
-    return namespace is not None and namespace().__name__ == "jax.numpy"
+    try:
+        return namespace is not None and namespace().__name__ == "jax.numpy"
+    except NotImplementedError:  # JAX's random keys are no arrays of numbers
+        return False
 
 
 def is_array(value: object) -> TypeGuard[Any]:

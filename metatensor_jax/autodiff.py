@@ -135,12 +135,14 @@ def _sample_columns(samples: Labels) -> dict[str, np.ndarray]:
 def _check_parameter(
     name: str, parameter: TensorBlock, components: list[Labels]
 ) -> None:
-    if parameter.components != components:
+    # names may differ: in a gradient of a gradient they have to
+    sizes = [labels.values.tolist() for labels in components]
+    if [labels.values.tolist() for labels in parameter.components] != sizes:
         raise MetatensorError(
             f"the components of the parameter '{name}' must be those that its stored "
             f"gradients have before the values' own, "
-            f"{[c.names[0] for c in components]}, got "
-            f"{[c.names[0] for c in parameter.components]}"
+            f"{[(c.names[0], len(c)) for c in components]}, got "
+            f"{[(c.names[0], len(c)) for c in parameter.components]}"
         )
     if len(parameter.properties) != 1:
         raise MetatensorError(
@@ -187,7 +189,8 @@ def _connected_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
         if isinstance(direction, SymbolicZero):
             continue
         tangent = tangent + _contract(name, stored, parameters, direction, values.shape)
-    return values, tangent
+    # connected again, for the derivatives of this derivative
+    return _connected(values, stored, parameters), tangent
 
 
 _connected.defjvp(_connected_jvp, symbolic_zeros=True)

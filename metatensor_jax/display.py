@@ -28,7 +28,8 @@ def entry(names: Sequence[str], values: Any) -> str:
 
 def labels(names: Sequence[str], values: Any, max_entries: int, indent: int) -> str:
     """A table of rows, with an ellipsis where rows are left out."""
-    if not isinstance(values, np.ndarray):
+    # leaves of pytrees can be anything, and arrays of any shape
+    if not isinstance(values, np.ndarray) or values.shape[1:] != (len(names),):
         return f"[{', '.join(names)}], traced: {leaf(values)}"
     head, tail = _ends(len(values), max_entries)
     rows = [[str(v) for v in row] for row in values[head + tail].tolist()]

@@ -30,6 +30,7 @@ from jax.core import Tracer
 from .arrays import read_only
 from .block import TensorBlock, check_not_narrowed
 from .labels import Labels
+from .packing import run_starts
 from .tensor import TensorMap
 
 Index = Any  # integer array with one row number per row, of NumPy or JAX
@@ -234,8 +235,11 @@ class ScatterTask:
         """The result, by NumPy."""
         pieces = [piece.read() for piece in self.pieces]
         rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        destinations = np.concatenate([np.asarray(d) for d in self.destinations])
-        return _sum_rows(rows, destinations, self.n_rows)
+        indices = [np.asarray(index) for index in self.destinations]
+        destinations = indices[0] if len(indices) == 1 else np.concatenate(indices)
+        if not self.in_order:
+            rows, destinations = _sorted_rows(rows, destinations)
+        return _sum_runs(rows, destinations, self.n_rows)
 
 
 @functools.partial(
@@ -268,19 +272,24 @@ def _concatenate(indices: Sequence[Index]) -> Any:
     return indices[0] if len(indices) == 1 else jnp.concatenate(indices)
 
 
-def _sum_rows(rows: np.ndarray, destinations: np.ndarray, n_rows: int) -> np.ndarray:
-    """Sum the rows with the same destination; sorted runs are what NumPy sums fast."""
-    if len(rows) and (destinations.min() < 0 or destinations.max() >= n_rows):
-        inside = (destinations >= 0) & (destinations < n_rows)
-        rows, destinations = rows[inside], destinations[inside]
-    if bool(np.any(destinations[1:] < destinations[:-1])):
-        order = np.argsort(destinations, kind="stable")
-        rows, destinations = rows[order], destinations[order]
+def _sorted_rows(
+    rows: np.ndarray, destinations: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    if not bool(np.any(destinations[1:] < destinations[:-1])):
+        return rows, destinations
+    order = np.argsort(destinations, kind="stable")
+    return rows[order], destinations[order]
+
+
+def _sum_runs(rows: np.ndarray, destinations: np.ndarray, n_rows: int) -> np.ndarray:
+    """Sum the rows with the same destination; these are sorted, so it is fast."""
+    if len(rows) and (destinations[0] < 0 or destinations[-1] >= n_rows):
+        start, stop = np.searchsorted(destinations, [0, n_rows])
+        rows, destinations = rows[start:stop], destinations[start:stop]
     out = np.zeros((n_rows, *rows.shape[1:]), rows.dtype)
-    if rows.size == 0:
-        return out
-    starts = np.flatnonzero(np.diff(destinations, prepend=-1))
-    out[destinations[starts]] = np.add.reduceat(rows, starts, axis=0)
+    if rows.size != 0:
+        starts = run_starts(destinations)
+        out[destinations[starts]] = np.add.reduceat(rows, starts, axis=0)
     return out
 
 

@@ -311,8 +311,8 @@ class Labels:
 
         :param selection: labels with some of the dimensions of these ones, in any
             order
-        :returns: ``int64`` positions. With all dimensions they come in the order of
-            ``selection``; otherwise in the order of these labels.
+        :returns: ``int64`` positions. If the dimensions are the same, they come in the
+            order of ``selection``; otherwise in the order of these labels.
 
         >>> labels = Labels(["system", "atom"], [[0, 0], [0, 2], [1, 0]])
         >>> labels.select(Labels("atom", [[0]])).tolist()
@@ -328,11 +328,10 @@ class Labels:
                     f"'{name}' in the selection is not one of the dimensions "
                     f"{self.names} of these labels"
                 )
-        columns = [self._names.index(name) for name in selection._names]
-        if len(columns) == len(self._names):
-            wanted = wanted[:, np.argsort(columns)]
+        if selection._names == self._names:
             positions = self._row_index("Labels.select").find(wanted)
             return positions[positions >= 0]
+        columns = [self._names.index(name) for name in selection._names]
         return np.flatnonzero(is_among(values[:, columns], wanted))
 
     # --- labels as sets ----------------------------------------------------------

@@ -152,12 +152,32 @@ def unique_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if _is_sorted(keys):
+        return _runs(keys)
     in_order, order = sort_keys(keys)
-    starts = np.ones(len(in_order), bool)
-    starts[1:] = in_order[1:] != in_order[:-1]
+    first, run = _runs(in_order)
     inverse = np.empty(len(order), np.int64)
-    inverse[order] = np.cumsum(starts) - 1
-    return order[starts], inverse
+    inverse[order] = run
+    return order[first], inverse
+
+
+def _runs(in_order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each run of equal keys starts, and the run that each key is in."""
+    starts = run_starts(in_order)
+    counts = np.diff(starts, append=len(in_order))
+    return starts, np.repeat(np.arange(len(starts)), counts)
+
+
+def run_starts(in_order: np.ndarray) -> np.ndarray:
+    """Where each run of equal values starts.
+
+    >>> run_starts(np.array([3, 3, 5, 7, 7])).tolist()
+    [0, 2, 3]
+    """
+    if len(in_order) == 0:
+        return np.zeros(0, np.int64)
+    changes = np.flatnonzero(in_order[1:] != in_order[:-1])
+    return np.concatenate([[0], changes + 1])
 
 
 def is_among(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:

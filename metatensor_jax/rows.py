@@ -661,10 +661,11 @@ def _placed(piece: _Piece, n_rows: int) -> Rows:
 
 def _added(rows: tuple[Rows, ...], destinations: Sequence[Index], n: int) -> Any:
     """Rows added to their destinations; taken from there if none is shared."""
-    if all(isinstance(index, np.ndarray) for index in destinations):
+    known = all(isinstance(index, np.ndarray) for index in destinations)
+    if known and sum(map(len, destinations)) == n:
         position = np.concatenate(destinations)
         order = np.full(n, -1)
-        if len(position) == n and (n == 0 or position.min() >= 0):
+        if n == 0 or position.min() >= 0:
             order[position] = np.arange(n)
             if order.min(initial=0) >= 0:
                 return GatherTask(rows, order=order)

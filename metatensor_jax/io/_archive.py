@@ -23,6 +23,7 @@ _END_OF_ARCHIVE = b"PK\x05\x06"
 _END_SIZE = 22
 #: metatensor gives all members this date, so that equal data makes equal files
 _DATE = (2000, 1, 1, 0, 0, 0)
+_MAX_MESSAGE = 1000
 _PERMISSIONS = 0o100644 << 16
 
 File = str | os.PathLike[str] | BinaryIO
@@ -45,6 +46,12 @@ def read_file(file: File) -> tuple[memoryview, str]:
             raise ValueError(f"can not load '{path}': the file is empty")
         mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     return memoryview(mapped), str(path)
+
+
+def unloadable(name: str, why: str) -> ValueError:
+    """The error for a file; what it quotes from the file is cut if it is long."""
+    why = why if len(why) <= _MAX_MESSAGE else f"{why[:_MAX_MESSAGE]}..."
+    return ValueError(f"can not load '{name}': {why}")
 
 
 class Archive:
@@ -88,7 +95,7 @@ class Archive:
 
     def fail(self, why: str, error: Exception | None = None) -> NoReturn:
         """Raise that this file can not be loaded."""
-        raise ValueError(f"can not load '{self._name}': {why}") from error
+        raise unloadable(self._name, why) from error
 
     def names(self) -> list[str]:
         """The names of the members that were not taken yet."""

@@ -17,7 +17,7 @@ from ..block import TensorBlock
 from ..facade import implements
 from ..labels import Labels
 from ..tensor import TensorMap
-from ._archive import Archive, File, Writer, read_file, written_file
+from ._archive import Archive, File, Writer, read_file, unloadable, written_file
 from ._npy import (
     decode_labels,
     decode_values,
@@ -145,11 +145,11 @@ def _load_block(data: memoryview, name: str) -> TensorBlock:
 def _load_labels(data: memoryview, name: str) -> Labels:
     if bytes(data[:4]) == b"PK\x03\x04":
         hint = "it is a map or a block, use `load` or `load_block`"
-        raise ValueError(f"can not load '{name}': {hint}")
+        raise unloadable(name, hint)
     try:
         return decode_labels(data)
     except Exception as error:
-        raise ValueError(f"can not load '{name}': {error}") from error
+        raise unloadable(name, str(error)) from error
 
 
 def _parameters(archive: Archive, members: set[str]) -> dict[str, list[str]]:

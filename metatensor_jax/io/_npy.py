@@ -34,7 +34,11 @@ def encode(array: np.ndarray) -> tuple[bytes, memoryview]:
         )
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     header = io.BytesIO()
-    npy.write_array_header_1_0(header, npy.header_data_from_array_1_0(array))
+    description = npy.header_data_from_array_1_0(array)
+    if array.itemsize == 1:
+        # metatensor wants a byte order, also where it means nothing
+        description["descr"] = description["descr"].replace("|", "<")
+    npy.write_array_header_1_0(header, description)
     data = array.reshape(-1).view(np.uint8).data if array.nbytes else memoryview(b"")
     return header.getvalue(), data
 

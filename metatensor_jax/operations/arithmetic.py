@@ -10,15 +10,15 @@ import numpy as np
 
 from .. import display
 from ..arrays import is_array
-from ..facade import implements
-from ..rows import map_rows, match_blocks
-from ..tensor import TensorMap
-from ._checks import (
+from ..checks import (
     check_same_axes,
     check_same_keys,
     check_same_parameters,
     check_type,
 )
+from ..facade import implements
+from ..rows import map_rows, match_blocks
+from ..tensor import TensorMap
 
 Scalar = Any  # a number, or an array without axes
 

@@ -1,54 +1,55 @@
 """Are two maps or blocks the same: equal, nearly equal, equal metadata?
 
-Each question is asked once, in :func:`_compare`, which finds the first difference. The
-public functions raise it, or tell whether there is one.
+Each question is asked once, by a function that raises the first difference; its twin
+without ``_raise`` tells whether there is one.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, ParamSpec
 
 import jax.numpy as jnp
 import numpy as np
 
 from ..block import TensorBlock
-from ..errors import MetatensorError, NotEqualError
-from ..facade import implements
-from ..rows import match_blocks
-from ..tensor import TensorMap
-from ._checks import (
+from ..checks import (
     AXES,
     check_same_axes,
     check_same_keys,
     check_same_parameters,
     check_type,
 )
+from ..errors import MetatensorError, NotEqualError
+from ..facade import implements
+from ..rows import match_blocks
+from ..tensor import TensorMap
 
 Check = str | Sequence[str]
+_Arguments = ParamSpec("_Arguments")
 
 
-def equal_metadata(
-    tensor_1: TensorMap,
-    tensor_2: TensorMap,
-    check: Check = "all",
-    check_gradients: bool = True,
-) -> bool:
-    """Do two maps have the same metadata? Keys can be in any order.
+def _holds(
+    raising: Callable[_Arguments, None], name: str
+) -> Callable[_Arguments, bool]:
+    """The question whether a function would not raise :class:`NotEqualError`."""
 
-    :param tensor_1: a map
-    :param tensor_2: another map
-    :param check: ``"all"``, or some of ``"samples"``, ``"components"``,
-        ``"properties"``
-    :param check_gradients: compare the metadata of gradients as well
+    def holds(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> bool:
+        try:
+            raising(*args, **kwargs)
+        except NotEqualError:
+            return False
+        return True
 
-    >>> import metatensor_jax as mts
-    >>> x = TensorMap(mts.Labels.single(), [mts.block_from_array(np.ones((2, 1)))])
-    >>> equal_metadata(x, mts.rename_dimension(x, "samples", "sample", "atom"))
-    False
-    """
-    return _holds(equal_metadata_raise, tensor_1, tensor_2, check, check_gradients)
+    holds.__name__ = holds.__qualname__ = name
+    holds.__module__ = raising.__module__
+    holds.__doc__ = f"Does :func:`{raising.__name__}`, see there, find no difference?"
+    holds.__signature__ = inspect.signature(raising).replace(  # type: ignore[attr-defined]
+        return_annotation=bool
+    )
+    return holds
 
 
 def equal_metadata_raise(
@@ -59,25 +60,22 @@ def equal_metadata_raise(
 ) -> None:
     """Raise :class:`NotEqualError` unless two maps have the same metadata.
 
-    See :func:`equal_metadata`.
+    :param tensor_1: a map
+    :param tensor_2: another map; its keys can be in another order
+    :param check: ``"all"``, or some of ``"samples"``, ``"components"``,
+        ``"properties"``
+    :param check_gradients: compare the metadata of gradients as well
+
+    >>> import numpy as np
+    >>> import metatensor_jax as mts
+    >>> x = mts.block_from_array(np.ones((2, 1)))
+    >>> x = mts.TensorMap(mts.Labels.single(), [x])
+    >>> y = mts.rename_dimension(x, "samples", "sample", "atom")
+    >>> mts.equal_metadata(x, y), mts.equal_metadata(x, y, check="properties")
+    (False, True)
     """
-    axes = _axes(check)
-    _compare_maps(
-        "equal_metadata_raise",
-        tensor_1,
-        tensor_2,
-        lambda what, a, b: _compare(what, a, b, None, axes, check_gradients),
-    )
-
-
-def equal_metadata_block(
-    block_1: TensorBlock,
-    block_2: TensorBlock,
-    check: Check = "all",
-    check_gradients: bool = True,
-) -> bool:
-    """Do two blocks have the same metadata? See :func:`equal_metadata`."""
-    return _holds(equal_metadata_block_raise, block_1, block_2, check, check_gradients)
+    same = _Same(None, _axes(check), check_gradients)
+    _compare_maps("equal_metadata_raise", tensor_1, tensor_2, same)
 
 
 def equal_metadata_block_raise(
@@ -86,49 +84,35 @@ def equal_metadata_block_raise(
     check: Check = "all",
     check_gradients: bool = True,
 ) -> None:
-    """Raise :class:`NotEqualError` unless two blocks have the same metadata."""
-    _check_blocks(block_1, block_2)
-    what = "equal_metadata_block_raise"
-    _compare(what, block_1, block_2, None, _axes(check), check_gradients)
+    """Raise unless two blocks have the same metadata: :func:`equal_metadata_raise`."""
+    same = _Same(None, _axes(check), check_gradients)
+    _compare_blocks("equal_metadata_block_raise", block_1, block_2, same)
 
 
-@implements("TensorMap.__eq__")
-def equal(tensor_1: TensorMap, tensor_2: TensorMap) -> bool:
-    """Are two maps equal: metadata, values, gradients, dtypes? Info does not count.
+def equal_raise(tensor_1: TensorMap, tensor_2: TensorMap) -> None:
+    """Raise :class:`NotEqualError` unless two maps are equal.
+
+    That is: metadata, values, gradients, dtypes; info does not count.
 
     :param tensor_1: a map
     :param tensor_2: another map; its keys can be in another order
     """
-    return _holds(equal_raise, tensor_1, tensor_2)
-
-
-def equal_raise(tensor_1: TensorMap, tensor_2: TensorMap) -> None:
-    """Raise :class:`NotEqualError` unless two maps are equal."""
-    _compare_maps(
-        "equal", tensor_1, tensor_2, lambda what, a, b: _compare(what, a, b, _Equal())
-    )
-
-
-@implements("TensorBlock.__eq__")
-def equal_block(block_1: TensorBlock, block_2: TensorBlock) -> bool:
-    """Are two blocks equal? See :func:`equal`."""
-    return _holds(equal_block_raise, block_1, block_2)
+    _compare_maps("equal", tensor_1, tensor_2, _Same(_Equal()))
 
 
 def equal_block_raise(block_1: TensorBlock, block_2: TensorBlock) -> None:
-    """Raise :class:`NotEqualError` unless two blocks are equal."""
-    _check_blocks(block_1, block_2)
-    _compare("equal_block", block_1, block_2, _Equal())
+    """Raise :class:`NotEqualError` unless two blocks are equal: :func:`equal_raise`."""
+    _compare_blocks("equal_block", block_1, block_2, _Same(_Equal()))
 
 
-def allclose(
+def allclose_raise(
     tensor_1: TensorMap,
     tensor_2: TensorMap,
     rtol: float | None = None,
     atol: float | None = None,
     equal_nan: bool = False,
-) -> bool:
-    r"""Are two maps equal, up to rounding?
+) -> None:
+    r"""Raise :class:`NotEqualError` unless two maps are equal, up to rounding.
 
     Values and gradients :math:`a, b` are close where :math:`|a - b| \le
     \mathrm{atol} + \mathrm{rtol} |b|`; all metadata must be equal.
@@ -140,32 +124,8 @@ def allclose(
     :param atol: absolute tolerance. If None, the precision of the dtype.
     :param equal_nan: is a NaN close to a NaN?
     """
-    return _holds(allclose_raise, tensor_1, tensor_2, rtol, atol, equal_nan)
-
-
-def allclose_raise(
-    tensor_1: TensorMap,
-    tensor_2: TensorMap,
-    rtol: float | None = None,
-    atol: float | None = None,
-    equal_nan: bool = False,
-) -> None:
-    """Raise :class:`NotEqualError` unless two maps are close, see :func:`allclose`."""
-    close = _Close(rtol, atol, equal_nan)
-    _compare_maps(
-        "allclose", tensor_1, tensor_2, lambda what, a, b: _compare(what, a, b, close)
-    )
-
-
-def allclose_block(
-    block_1: TensorBlock,
-    block_2: TensorBlock,
-    rtol: float | None = None,
-    atol: float | None = None,
-    equal_nan: bool = False,
-) -> bool:
-    """Are two blocks equal, up to rounding? See :func:`allclose`."""
-    return _holds(allclose_block_raise, block_1, block_2, rtol, atol, equal_nan)
+    same = _Same(_Close(rtol, atol, equal_nan))
+    _compare_maps("allclose", tensor_1, tensor_2, same)
 
 
 def allclose_block_raise(
@@ -175,20 +135,20 @@ def allclose_block_raise(
     atol: float | None = None,
     equal_nan: bool = False,
 ) -> None:
-    """Raise :class:`NotEqualError` unless two blocks are close."""
-    _check_blocks(block_1, block_2)
-    _compare("allclose_block", block_1, block_2, _Close(rtol, atol, equal_nan))
+    """Raise unless two blocks are equal up to rounding: :func:`allclose_raise`."""
+    same = _Same(_Close(rtol, atol, equal_nan))
+    _compare_blocks("allclose_block", block_1, block_2, same)
+
+
+equal_metadata = _holds(equal_metadata_raise, "equal_metadata")
+equal_metadata_block = _holds(equal_metadata_block_raise, "equal_metadata_block")
+equal = implements("TensorMap.__eq__")(_holds(equal_raise, "equal"))
+equal_block = implements("TensorBlock.__eq__")(_holds(equal_block_raise, "equal_block"))
+allclose = _holds(allclose_raise, "allclose")
+allclose_block = _holds(allclose_block_raise, "allclose_block")
 
 
 # --- how ---------------------------------------------------------------------------
-
-
-def _holds(raising: Callable[..., None], *args: Any) -> bool:
-    try:
-        raising(*args)
-    except NotEqualError:
-        return False
-    return True
 
 
 def _axes(check: Check) -> list[str]:
@@ -203,53 +163,48 @@ def _axes(check: Check) -> list[str]:
     return axes
 
 
-def _check_blocks(block_1: TensorBlock, block_2: TensorBlock) -> None:
-    check_type(block_1, "block_1", TensorBlock)
-    check_type(block_2, "block_2", TensorBlock)
+class _Same(NamedTuple):
+    """What has to be the same in two blocks."""
+
+    values: _Equal | _Close | None
+    axes: Sequence[str] = AXES
+    gradients: bool = True
+
+    def check(self, what: str, block_1: TensorBlock, block_2: TensorBlock) -> None:
+        """Raise the first difference between two blocks, or between their gradients."""
+        pairs = zip(block_1._walk(), block_2._walk(), strict=False)
+        for (where, a), (_, b) in pairs:
+            try:
+                check_same_axes(a, b, what, self.axes)
+                if self.gradients:
+                    check_same_parameters(a, b, what)
+                if self.values is not None:
+                    _check_values(a, b, self.values)
+            except NotEqualError as error:
+                raise NotEqualError(f"{error}{where}") from None
+            if not self.gradients:
+                return
 
 
-def _compare_maps(
-    what: str,
-    tensor_1: TensorMap,
-    tensor_2: TensorMap,
-    compare: Callable[[str, TensorBlock, TensorBlock], None],
-) -> None:
-    check_type(tensor_1, "tensor_1", TensorMap)
-    check_type(tensor_2, "tensor_2", TensorMap)
-    check_same_keys(tensor_1, tensor_2, what)
-    pairs = match_blocks(tensor_1, tensor_2)
-    for key, (a, b) in zip(tensor_1.keys, pairs, strict=True):
+def _compare_blocks(what: str, a: TensorBlock, b: TensorBlock, same: _Same) -> None:
+    check_type(a, "block_1", TensorBlock)
+    check_type(b, "block_2", TensorBlock)
+    same.check(what, a, b)
+
+
+def _compare_maps(what: str, a: TensorMap, b: TensorMap, same: _Same) -> None:
+    check_type(a, "tensor_1", TensorMap)
+    check_type(b, "tensor_2", TensorMap)
+    check_same_keys(a, b, what)
+    for key, blocks in zip(a.keys, match_blocks(a, b), strict=True):
         try:
-            compare(what, a, b)
+            same.check(what, *blocks)
         except NotEqualError as error:
             message = f"blocks for key {key.print()} are different: {error}"
             raise NotEqualError(message) from None
 
 
-def _compare(
-    what: str,
-    block_1: TensorBlock,
-    block_2: TensorBlock,
-    same: _Sameness | None,
-    axes: Sequence[str] = AXES,
-    check_gradients: bool = True,
-) -> None:
-    """Raise the first difference between two blocks, or between their gradients."""
-    pairs = zip(block_1._walk(), block_2._walk(), strict=False)
-    for (where, a), (_, b) in pairs:
-        try:
-            check_same_axes(a, b, what, axes)
-            if check_gradients:
-                check_same_parameters(a, b, what)
-            if same is not None:
-                _compare_values(a, b, same)
-        except NotEqualError as error:
-            raise NotEqualError(f"{error}{where}") from None
-        if not check_gradients:
-            return
-
-
-def _compare_values(a: TensorBlock, b: TensorBlock, same: _Sameness) -> None:
+def _check_values(a: TensorBlock, b: TensorBlock, same: _Equal | _Close) -> None:
     if same.needs_same_dtype and a.dtype != b.dtype:
         raise NotEqualError(f"dtypes differ: {a.dtype} and {b.dtype}")
     first, other = np.asarray(a.values), np.asarray(b.values)
@@ -304,6 +259,3 @@ class _Close:
         rtol = precision**0.5 if self.rtol is None else self.rtol
         atol = precision if self.atol is None else self.atol
         return np.isclose(a, b, rtol, atol, self.equal_nan)
-
-
-_Sameness = _Equal | _Close

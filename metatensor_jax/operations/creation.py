@@ -11,10 +11,10 @@ import numpy as np
 
 from ..arrays import is_array, is_jax
 from ..block import TensorBlock
+from ..checks import as_names, block_form, check_type
 from ..errors import MetatensorError
 from ..labels import Labels
 from ..tensor import TensorMap
-from ._checks import as_names, check_type, on_block
 
 Gradients = str | Sequence[str] | None
 
@@ -34,9 +34,15 @@ def zeros_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
     )
 
 
+zeros_like_block = block_form(zeros_like)
+
+
 def ones_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
     """A map with the metadata of another one, and ones. See :func:`zeros_like`."""
     return _like(tensor, gradients, lambda values: _namespace(values).ones_like(values))
+
+
+ones_like_block = block_form(ones_like)
 
 
 def empty_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
@@ -44,6 +50,9 @@ def empty_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
     return _like(
         tensor, gradients, lambda values: _namespace(values).empty_like(values)
     )
+
+
+empty_like_block = block_form(empty_like)
 
 
 def random_uniform_like(
@@ -62,26 +71,7 @@ def random_uniform_like(
     )
 
 
-def zeros_like_block(block: TensorBlock, gradients: Gradients = None) -> TensorBlock:
-    """One block, see :func:`zeros_like`."""
-    return on_block(zeros_like, block, gradients)
-
-
-def ones_like_block(block: TensorBlock, gradients: Gradients = None) -> TensorBlock:
-    """One block, see :func:`ones_like`."""
-    return on_block(ones_like, block, gradients)
-
-
-def empty_like_block(block: TensorBlock, gradients: Gradients = None) -> TensorBlock:
-    """One block, see :func:`empty_like`."""
-    return on_block(empty_like, block, gradients)
-
-
-def random_uniform_like_block(
-    block: TensorBlock, gradients: Gradients = None, *, key: jax.Array
-) -> TensorBlock:
-    """One block, see :func:`random_uniform_like`."""
-    return on_block(random_uniform_like, block, gradients, key=key)
+random_uniform_like_block = block_form(random_uniform_like)
 
 
 def remove_gradients(
@@ -99,11 +89,7 @@ def remove_gradients(
     return TensorMap._make(tensor.keys, blocks, tensor._structure.info)
 
 
-def remove_gradients_block(
-    block: TensorBlock, remove: Sequence[str] | None = None
-) -> TensorBlock:
-    """One block, see :func:`remove_gradients`."""
-    return on_block(remove_gradients, block, remove)
+remove_gradients_block = block_form(remove_gradients)
 
 
 def detach(tensor: TensorMap) -> TensorMap:
@@ -115,9 +101,7 @@ def detach(tensor: TensorMap) -> TensorMap:
     return _map_values(tensor, jax.lax.stop_gradient)
 
 
-def detach_block(block: TensorBlock) -> TensorBlock:
-    """One block, see :func:`detach`."""
-    return on_block(detach, block)
+detach_block = block_form(detach)
 
 
 def make_contiguous(tensor: TensorMap) -> TensorMap:
@@ -128,9 +112,7 @@ def make_contiguous(tensor: TensorMap) -> TensorMap:
     )
 
 
-def make_contiguous_block(block: TensorBlock) -> TensorBlock:
-    """One block, see :func:`make_contiguous`."""
-    return on_block(make_contiguous, block)
+make_contiguous_block = block_form(make_contiguous)
 
 
 def is_contiguous(tensor: TensorMap) -> bool:

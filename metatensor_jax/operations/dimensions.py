@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check_axis, check_type
 from ..labels import Labels
 from ..rows import Move, map_rows, move_rows
 from ..tensor import TensorMap
-from ._checks import check_axis, check_type
 
 _AXES = ("keys", "samples", "properties")
 

@@ -8,10 +8,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..block import TensorBlock
+from ..checks import check_same_axes, check_same_keys, check_same_parameters, check_type
 from ..errors import MetatensorError, NotEqualError
 from ..rows import map_rows, match_blocks
 from ..tensor import TensorMap
-from ._checks import check_same_axes, check_same_keys, check_same_parameters, check_type
 
 
 def dot(tensor_1: TensorMap, tensor_2: TensorMap) -> TensorMap:

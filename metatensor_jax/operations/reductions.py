@@ -14,13 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..block import TensorBlock
+from ..checks import as_names, block_form, check_type
 from ..errors import MetatensorError, TracedLabelsError
 from ..labels import Labels
 from ..packing import RowIndex, unique_rows
 from ..rows import Move, map_rows, move_rows
 from ..tensor import TensorMap
-from ._checks import as_names, check_type, on_block
 
 Names = str | Sequence[str]
 
@@ -46,7 +45,7 @@ def sum_over_samples(
     :raises TracedLabelsError: traced samples without ``out_samples``
 
     >>> import metatensor_jax as mts
-    >>> block = TensorBlock(
+    >>> block = mts.TensorBlock(
     ...     values=np.array([[1, 2], [3, 5], [7, 8]]),
     ...     samples=Labels(["system", "atom"], [[0, 0], [0, 1], [1, 0]]),
     ...     components=[],
@@ -59,6 +58,9 @@ def sum_over_samples(
     """
     groups = _sample_groups(tensor, sample_names, out_samples)
     return _sum(tensor, groups)
+
+
+sum_over_samples_block = block_form(sum_over_samples)
 
 
 def mean_over_samples(
@@ -74,6 +76,9 @@ def mean_over_samples(
     arguments are those of :func:`sum_over_samples`; the mean of no sample is zero.
     """
     return _mean(tensor, _sample_groups(tensor, sample_names, out_samples))
+
+
+mean_over_samples_block = block_form(mean_over_samples)
 
 
 def var_over_samples(
@@ -92,6 +97,9 @@ def var_over_samples(
     return _var(tensor, _sample_groups(tensor, sample_names, out_samples))
 
 
+var_over_samples_block = block_form(var_over_samples)
+
+
 def std_over_samples(
     tensor: TensorMap, sample_names: Names, *, out_samples: Labels | None = None
 ) -> TensorMap:
@@ -104,6 +112,9 @@ def std_over_samples(
     """
     groups = _sample_groups(tensor, sample_names, out_samples)
     return map_rows(_safe_sqrt, _var(tensor, groups))
+
+
+std_over_samples_block = block_form(std_over_samples)
 
 
 @dataclass(frozen=True)
@@ -221,34 +232,6 @@ def _safe_sqrt(x: Any) -> Any:
     return jnp.where(is_zero, x, jnp.sqrt(jnp.where(is_zero, jnp.ones_like(x), x)))
 
 
-def sum_over_samples_block(
-    block: TensorBlock, sample_names: Names, *, out_samples: Labels | None = None
-) -> TensorBlock:
-    """One block, see :func:`sum_over_samples`."""
-    return on_block(sum_over_samples, block, sample_names, out_samples=out_samples)
-
-
-def mean_over_samples_block(
-    block: TensorBlock, sample_names: Names, *, out_samples: Labels | None = None
-) -> TensorBlock:
-    """One block, see :func:`mean_over_samples`."""
-    return on_block(mean_over_samples, block, sample_names, out_samples=out_samples)
-
-
-def var_over_samples_block(
-    block: TensorBlock, sample_names: Names, *, out_samples: Labels | None = None
-) -> TensorBlock:
-    """One block, see :func:`var_over_samples`."""
-    return on_block(var_over_samples, block, sample_names, out_samples=out_samples)
-
-
-def std_over_samples_block(
-    block: TensorBlock, sample_names: Names, *, out_samples: Labels | None = None
-) -> TensorBlock:
-    """One block, see :func:`std_over_samples`."""
-    return on_block(std_over_samples, block, sample_names, out_samples=out_samples)
-
-
 # --- over properties ---------------------------------------------------------------
 
 
@@ -272,6 +255,9 @@ def sum_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
     return _over_properties(_SumColumns, tensor, property_names, linear=True)
 
 
+sum_over_properties_block = block_form(sum_over_properties)
+
+
 def mean_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
     r"""The mean over properties that differ in ``property_names`` only.
 
@@ -279,6 +265,9 @@ def mean_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
     :func:`sum_over_properties`.
     """
     return _over_properties(_MeanColumns, tensor, property_names, linear=True)
+
+
+mean_over_properties_block = block_form(mean_over_properties)
 
 
 def var_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
@@ -290,6 +279,9 @@ def var_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
     return _over_properties(_VarColumns, tensor, property_names)
 
 
+var_over_properties_block = block_form(var_over_properties)
+
+
 def std_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
     r"""The standard deviation over properties that differ in these names only.
 
@@ -299,26 +291,7 @@ def std_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
     return map_rows(_safe_sqrt, var_over_properties(tensor, property_names))
 
 
-def sum_over_properties_block(block: TensorBlock, property_names: Names) -> TensorBlock:
-    """One block, see :func:`sum_over_properties`."""
-    return on_block(sum_over_properties, block, property_names)
-
-
-def mean_over_properties_block(
-    block: TensorBlock, property_names: Names
-) -> TensorBlock:
-    """One block, see :func:`mean_over_properties`."""
-    return on_block(mean_over_properties, block, property_names)
-
-
-def var_over_properties_block(block: TensorBlock, property_names: Names) -> TensorBlock:
-    """One block, see :func:`var_over_properties`."""
-    return on_block(var_over_properties, block, property_names)
-
-
-def std_over_properties_block(block: TensorBlock, property_names: Names) -> TensorBlock:
-    """One block, see :func:`std_over_properties`."""
-    return on_block(std_over_properties, block, property_names)
+std_over_properties_block = block_form(std_over_properties)
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..block import TensorBlock
+from ..checks import axis_labels, block_form, check_axis, check_type
 from ..errors import MetatensorError
 from ..labels import Labels
 from ..packing import unique_rows
 from ..rows import Move, cut_rows, join_rows, map_rows, move_rows
 from ..tensor import TensorMap
-from ._checks import axis_labels, check_axis, check_type, on_block
 
 Selection = Labels | Sequence[int] | np.ndarray
 
@@ -46,9 +46,7 @@ def slice(tensor: TensorMap, axis: str, selection: Selection) -> TensorMap:
     return take_properties(tensor, positions)
 
 
-def slice_block(block: TensorBlock, axis: str, selection: Selection) -> TensorBlock:
-    """One block, see :func:`slice`."""
-    return on_block(slice, block, axis, selection)
+slice_block = block_form(slice)
 
 
 def split(
@@ -217,7 +215,7 @@ def _match_all(
     rows = labels.values[:, [labels.names.index(name) for name in names]]
     _, ids = unique_rows(np.concatenate([wanted, rows]))
     i, positions = join_rows(ids[: len(wanted)], ids[len(wanted) :])
-    if len(names) < len(labels.names):  # in the order of the labels, as `select` does
+    if names != labels.names:  # in the order of the labels, as `select` does
         order = np.lexsort((positions, run[i]))
         i, positions = i[order], positions[order]
     return positions, np.bincount(run[i], minlength=len(selections))

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..block import TensorBlock
+from ..checks import AXES, as_names, axis_labels, block_form, check_axis, check_type
 from ..errors import MetatensorError
 from ..labels import Labels
 from ..packing import row_keys, sort_keys, unique_rows
 from ..rows import Move, map_rows, move_rows
 from ..tensor import TensorMap
-from ._checks import AXES, as_names, axis_labels, check_axis, check_type, on_block
 from .selection import take_properties
 
 _ALL = ("keys", *AXES)
@@ -61,11 +61,7 @@ def sort(
     return tensor
 
 
-def sort_block(
-    block: TensorBlock, axes: str | Sequence[str] = "all", descending: bool = False
-) -> TensorBlock:
-    """One block, see :func:`sort`."""
-    return on_block(sort, block, axes, descending)
+sort_block = block_form(sort)
 
 
 def _ascending(rows: np.ndarray) -> np.ndarray:

@@ -5,13 +5,16 @@ The messages name the operation that was called.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, ParamSpec
 
-from ..block import TensorBlock
-from ..errors import MetatensorError, NotEqualError
-from ..labels import Labels
-from ..tensor import TensorMap
+from .block import TensorBlock
+from .errors import MetatensorError, NotEqualError
+from .labels import Labels
+from .tensor import TensorMap
+
+_Options = ParamSpec("_Options")
 
 AXES = ("samples", "components", "properties")
 
@@ -25,11 +28,28 @@ def check_type(value: Any, name: str, expected: type) -> None:
         )
 
 
-def on_block(operation: Any, block: TensorBlock, *args: Any, **options: Any) -> Any:
-    """The result of an operation on maps for a single block."""
-    check_type(block, "block", TensorBlock)
-    tensor = TensorMap._make(Labels.single(), [block])
-    return operation(tensor, *args, **options).block_by_id(0)
+def block_form(
+    operation: Callable[Concatenate[TensorMap, _Options], TensorMap],
+) -> Callable[Concatenate[TensorBlock, _Options], TensorBlock]:
+    """The same operation for a single block, called ``..._block``."""
+    signature = inspect.signature(operation)
+    tensor, *options = signature.parameters.values()
+    first = tensor.replace(name="block", annotation=TensorBlock)
+
+    def of_block(
+        block: TensorBlock, *args: _Options.args, **kwargs: _Options.kwargs
+    ) -> TensorBlock:
+        check_type(block, "block", TensorBlock)
+        tensor = TensorMap._make(Labels.single(), [block])
+        return operation(tensor, *args, **kwargs).block_by_id(0)
+
+    of_block.__name__ = of_block.__qualname__ = f"{operation.__name__}_block"
+    of_block.__module__ = operation.__module__
+    of_block.__doc__ = f"One block, see :func:`{operation.__name__}`."
+    of_block.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[first, *options], return_annotation=TensorBlock
+    )
+    return of_block
 
 
 def check_axis(axis: str, allowed: Sequence[str] = ("samples", "properties")) -> None:

@@ -1,0 +1,319 @@
+"""How operations run when they are called eagerly: few programs, used again."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from builders import Gradient, block, enable_x64, tensor
+from reference import assert_close
+
+import metatensor_jax as mts
+from metatensor_jax import execution
+from metatensor_jax.rows import Move, map_rows, move_rows
+
+GRADIENTS = {
+    "t": Gradient((3,), [0, 0, 2, 1, 5]),
+    "u": Gradient((2, 2), None, {"v": Gradient((3,), [0, 1, 1])}),
+}
+
+
+def _power(a, exponent):
+    return a**exponent
+
+
+def _pair(a, b):
+    return jnp.tanh(a) * b + a.sum()
+
+
+def _turn(a):
+    return a[..., ::-1]
+
+
+def _range(n: int) -> mts.Labels:
+    return mts.Labels.range("moved", n)
+
+
+@pytest.fixture
+def compiled(caplog):
+    """A function that gives the number of programs compiled since its last call."""
+    with jax.log_compiles():
+
+        def count() -> int:
+            messages = [record.getMessage() for record in caplog.records]
+            caplog.clear()
+            return sum("Finished XLA compilation" in text for text in messages)
+
+        # Were the message to change, each test would find nothing and pass.
+        shape = (count(), 3, 7)
+        jax.jit(lambda x: x + 1)(np.ones(shape, np.float32))
+        assert count() == 1
+        yield count
+
+
+def _many_blocks(seed: int, sizes=None) -> mts.TensorMap:
+    if sizes is None:
+        sizes = np.random.default_rng(seed).integers(1, 40, 64).tolist()
+    keys = mts.Labels("key", np.arange(64).reshape(-1, 1))
+    return tensor(sizes, (3,), 4, GRADIENTS, seed, keys=keys, first_system=seed)
+
+
+# --- compilations ------------------------------------------------------------------
+
+
+def test_many_blocks_are_few_programs(compiled):
+    x = _many_blocks(0)
+    traces = []
+
+    def function(a, exponent):
+        traces.append(a)
+        return a**exponent
+
+    first = map_rows(function, x, args=(3,))
+    # one each for the values, two parameters, and one gradient of gradients
+    assert compiled() == 4
+    traced = len(traces)
+    again = map_rows(function, x, args=(3,))
+    assert compiled() == 0
+    assert len(traces) == traced
+    for i in range(len(x)):
+        one, two = first.block_by_id(i), x.block_by_id(i)
+        assert_close(one.values, two.values**3, 4)
+        assert_close(again.block_by_id(i).values, one.values, 0)
+
+
+def test_other_labels_and_sizes_run_the_same_programs(compiled):
+    sizes = np.random.default_rng(0).integers(10, 30, 64)
+    map_rows(_power, _many_blocks(0, sizes.tolist()), args=(3,))
+    compiled()
+    other = sizes[::-1] - 1  # a few rows less, in other blocks
+    x = _many_blocks(1, other.tolist())
+    result = map_rows(_power, x, args=(3,))
+    assert compiled() == 0
+    assert_close(result.block_by_id(5).values, x.block_by_id(5).values ** 3, 4)
+
+
+@pytest.mark.parametrize("number", [float, np.float32, jnp.float32])
+def test_other_numbers_run_the_same_programs(number, compiled):
+    x = _many_blocks(0)
+    map_rows(_power, x, args=(number(2),))
+    compiled()
+    result = map_rows(_power, x, args=(number(3),))
+    assert compiled() == 0
+    assert_close(result.block_by_id(5).values, x.block_by_id(5).values ** 3, 20)
+
+
+def test_inputs_whose_gradient_rows_differ_run_the_same_programs(compiled):
+    def inputs(seed):
+        rng = np.random.default_rng(seed)
+        return [
+            block(6, gradients={"t": Gradient((3,), rng.integers(0, 6, 5).tolist())})
+            for _ in range(2)
+        ]
+
+    map_rows(_pair, *inputs(0))
+    compiled()
+    for seed in range(1, 4):
+        map_rows(_pair, *inputs(seed))
+    assert compiled() <= 1  # a union of more than eight rows has the next power of two
+    for seed in range(4):
+        map_rows(_pair, *inputs(seed))
+    assert compiled() == 0
+
+
+def test_moving_rows_compiles_nothing(compiled):
+    for arrays in ("numpy", "jax"):
+        x = _many_blocks(0).to(arrays=arrays)
+        to = [np.arange(len(b)) // 2 for b in x]
+        samples = [_range((len(b) + 1) // 2) for b in x]
+        compiled()
+        move_rows([Move(x, None, to)], samples)
+        move_rows([Move(x, to)], [b.samples for b in x])
+        map_rows(_turn, x, rearranges=True)
+        assert compiled() == 0
+
+
+def test_constants_of_args_are_part_of_the_program():
+    x = block(3)
+
+    def apply(a, function):
+        return function(a)
+
+    for function in (np.sin, np.cos):
+        args = (getattr(jnp, function.__name__),)
+        result = map_rows(apply, x, args=args)
+        assert_close(result.values, function(x.values), 4)
+
+
+def test_blocks_with_args_of_their_own():
+    x = tensor((2, 3), gradients={"t": Gradient((3,))})
+    result = map_rows(_power, x, args=[(2.0,), (3.0,)])
+    for i, exponent in enumerate((2, 3)):
+        assert_close(
+            result.block_by_id(i).values, x.block_by_id(i).values ** exponent, 20
+        )
+
+
+# --- inside of programs ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arrays", ["numpy", "jax"])
+def test_constant_data_inside_of_a_program_stays_known(arrays):
+    x = block(4, gradients={"t": Gradient((3,))}, arrays=arrays)
+
+    @jax.jit
+    def function(y):
+        powers = map_rows(_power, x, args=(2.0,))
+        moved = move_rows([Move(powers, np.array([1, 0]))], _range(2))
+        for leaf in jax.tree.leaves((powers, moved)):
+            assert not isinstance(leaf, jax.core.Tracer)
+        return map_rows(jnp.multiply, y, moved)
+
+    y = block(2, gradients={"t": Gradient((3,))}, seed=1)
+    y = mts.TensorBlock(
+        y.values, _range(2), y.components, y.properties, dict(y.gradients())
+    )
+    result = function(y)
+    expected = y.values * x.values[[1, 0]] ** 2
+    assert_close(result.values, expected, 4)
+
+
+def test_nothing_leaks():
+    x = block(4, gradients={"t": Gradient((3,))})
+
+    def function(y):
+        constant = map_rows(_power, x, args=(2.0,))
+        y = map_rows(_pair, y, constant)
+        return move_rows([Move(y, None, np.array([1, 0, 1, 0]))], _range(2))
+
+    with jax.checking_leaks():
+        eager, program = function(x), jax.jit(function)(x)
+        jax.jit(jax.grad(lambda x: function(x).gradient("t").values.sum()))(x)
+    for one, two in zip(jax.tree.leaves(eager), jax.tree.leaves(program), strict=True):
+        assert_close(one, two)
+
+
+def test_function_of_a_traced_argument():
+    x = block(4, gradients={"t": Gradient((3,))})
+
+    @jax.jit
+    def function(exponent):
+        return map_rows(_power, x, args=(exponent,))
+
+    assert_close(function(3.0).values, x.values**3, 20)
+    slope = jax.grad(lambda e: map_rows(_pair_scaled, x, args=(e,)).values.sum())(2.0)
+    assert_close(slope, np.sum(x.values), 20)
+
+
+def _pair_scaled(a, factor):
+    return factor * a
+
+
+# --- data --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128", "int64"])
+def test_64_bits_are_never_narrowed_in_silence(dtype):
+    x = block(3, gradients={"t": Gradient((3,))}, dtype=dtype)
+    other = block(3, arrays="jax")
+    for options in ({}, {"linear": True}):
+        with pytest.raises(TypeError, match="32-bit mode"):
+            map_rows(_power, x, args=(1,), **options)
+        with pytest.raises(TypeError, match="32-bit mode"):
+            map_rows(jnp.multiply, other, x, **options)
+    moved = move_rows([Move(x, np.array([1]))], _range(1))
+    assert {leaf.dtype for leaf in jax.tree.leaves(moved)} == {np.dtype(dtype)}
+    with enable_x64(True):
+        assert map_rows(_power, x, args=(1,), linear=True).dtype == dtype
+
+
+def test_64_bits_are_not_narrowed_inside_of_a_program():
+    x, constant = block(3, arrays="jax"), block(3, dtype=np.float64)
+    with pytest.raises(TypeError, match="32-bit mode"):
+        jax.jit(lambda x: map_rows(jnp.multiply, x, constant))(x)
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 5])
+def test_filling_up_makes_no_nan(n):
+    x = block(n, gradients={"t": Gradient((3,), [0, 0, 2])})
+    x = x.with_values(np.abs(x.values) + 1)
+    with jax.debug_nans(True):
+        result = map_rows(jnp.log, x)
+        derivative = map_rows(_pair, x, map_rows(jnp.reciprocal, x))
+    assert_close(result.values, np.log(x.values), 4)
+    assert derivative.gradient("t").shape == x.gradient("t").shape
+
+
+# --- on a device -------------------------------------------------------------------
+
+X = block(6, (2,), 2, GRADIENTS)
+Y = block(6, (2,), 2, {"t": Gradient((3,), [5, 0])}, 1)
+OPERATIONS = {
+    "map": lambda x, y: map_rows(_pair, x, y),
+    "linear": lambda x, y: map_rows(jnp.subtract, x, y, linear=True),
+    "args": lambda x, y: map_rows(_power, x, args=(3.0,)),
+    "rearrange": lambda x, y: map_rows(_turn, x, rearranges=True),
+    "gather": lambda x, y: move_rows([Move(x, np.array([1, 3]))], _range(2)),
+    "gather past the end": lambda x, y: move_rows(
+        [Move(x, np.array([1, 9]))], _range(2), fill_value=2.5
+    ),
+    "add": lambda x, y: move_rows(
+        [Move(x, None, np.array([1, 0, 1, 2, -1, 0]))], _range(3)
+    ),
+    "permute": lambda x, y: move_rows(
+        [Move(x, None, np.array([1, 0, 5, 2, 3, 4]))], _range(6)
+    ),
+    "end to end": lambda x, y: move_rows([Move(x), Move(y)], _range(12)),
+    "side by side": lambda x, y: move_rows(
+        [Move(x, None, np.arange(6)), Move(x, None, np.arange(6) + 1)],
+        _range(7),
+        properties=mts.Labels.range("all", 4),
+        arrangement="side by side",
+        fill_value=2.5,
+    ),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=list(OPERATIONS))
+@pytest.mark.parametrize("arrays", ["numpy", "jax"])
+def test_device_equals_host(operation, arrays, monkeypatch, compiled):
+    x, y = X.to(arrays=arrays), Y.to(arrays=arrays)
+    host = operation(x, y)
+    monkeypatch.setattr(execution, "_is_on_host", lambda arrays: False)
+    compiled()
+    device = operation(x, y)
+    if all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(host)):
+        assert compiled() == 0  # NumPy's part stays NumPy's
+    else:
+        assert compiled() == 1
+    assert jax.tree.structure(host) == jax.tree.structure(device)
+    for one, two in zip(jax.tree.leaves(host), jax.tree.leaves(device), strict=True):
+        assert type(one) is type(two)
+        assert_close(one, two, 20)
+    compiled()
+    operation(x, y)
+    assert compiled() == 0
+
+
+def test_device_does_not_narrow(monkeypatch):
+    monkeypatch.setattr(execution, "_is_on_host", lambda arrays: False)
+    x = block(3, dtype=np.float64)
+    with pytest.raises(TypeError, match="32-bit mode"):
+        map_rows(jnp.square, x)
+    assert move_rows([Move(x, np.array([1]))], _range(1)).dtype == np.float64
+
+
+def test_tasks_of_numpy_and_of_jax_arrays_together(monkeypatch):
+    x = tensor((3, 4), gradients={"t": Gradient((3,))})
+    blocks = [x.block_by_id(0), x.block_by_id(1).to(arrays="jax")]
+    mixed = mts.TensorMap(x.keys, blocks)
+    sources, samples = [np.array([1]), np.array([2])], [_range(1), _range(1)]
+    for on_host in (True, False):
+        monkeypatch.setattr(execution, "_is_on_host", lambda _, value=on_host: value)
+        moved = move_rows([Move(mixed, sources)], samples)
+        for i, kind in enumerate((np.ndarray, jax.Array)):
+            leaves = jax.tree.leaves(moved.block_by_id(i))
+            assert all(isinstance(leaf, kind) for leaf in leaves)
+        np.testing.assert_array_equal(moved.block_by_id(0).values, x[0].values[[1]])
+        np.testing.assert_array_equal(moved.block_by_id(1).values, x[1].values[[2]])
