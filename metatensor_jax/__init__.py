@@ -4,6 +4,7 @@ from . import io as io, keys as keys, pytrees as pytrees
 from ._version import __version__ as __version__
 from .autodiff import connect_gradients as connect_gradients
 from .block import TensorBlock as TensorBlock
+from .entry import LabelsEntry as LabelsEntry
 from .errors import (
     MetatensorError as MetatensorError,
     NotEqualError as NotEqualError,
@@ -15,7 +16,7 @@ from .io import (
     load_labels as load_labels,
     save as save,
 )
-from .labels import Labels as Labels, LabelsEntry as LabelsEntry
+from .labels import Labels as Labels
 from .operations import (
     abs as abs,
     add as add,

@@ -37,3 +37,8 @@ def read_only(array: np.ndarray) -> np.ndarray:
         array = array.view()
         array.flags.writeable = False
     return array
+
+
+def frozen(leaf: Any) -> Any:
+    """A leaf that can not be written to, if it is a NumPy array."""
+    return read_only(leaf) if isinstance(leaf, np.ndarray) else leaf

@@ -4,111 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
-import jax
 import numpy as np
 
 from . import display
-from .arrays import is_array, read_only
+from .arrays import frozen, is_array
+from .conversion import Conversion, check_dtype
 from .errors import MetatensorError
 from .facade import implementation
 from .labels import Labels
-
-
-class BlockStructure:
-    """All of a block but its data: what JAX keeps in the structure of a pytree.
-
-    A block is this structure and a flat tuple of leaves: its values, the values of its
-    samples if these are traced, and then the leaves of its gradients in turn.
-    """
-
-    __slots__ = (
-        "_digest",
-        "components",
-        "gradients",
-        "n_leaves",
-        "properties",
-        "sample_names",
-        "samples",
-    )
-
-    def __init__(
-        self,
-        samples: Labels,
-        components: tuple[Labels, ...],
-        properties: Labels,
-        gradients: tuple[tuple[str, BlockStructure], ...],
-    ) -> None:
-        self.sample_names = samples._names
-        #: None for traced samples, which are a leaf
-        self.samples = samples if samples.is_static else None
-        self.components = components
-        self.properties = properties
-        #: by name, in the order of the names
-        self.gradients = gradients
-        self.n_leaves = 1 + (self.samples is None)
-        for _, gradient in gradients:
-            self.n_leaves += gradient.n_leaves
-        self._digest: bytes | None = None
-
-    @property
-    def digest(self) -> bytes:
-        """16 bytes that are equal for equal structures only; made once, lazily."""
-        if self._digest is None:
-            samples = b"" if self.samples is None else self.samples.digest
-            parts = [samples, self.properties.digest]
-            parts += [labels.digest for labels in self.components]
-            parts += [gradient.digest for _, gradient in self.gradients]
-            names = (self.sample_names, *(name for name, _ in self.gradients))
-            header = f"{names}{self.samples is None}{len(self.components)}"
-            content = header.encode() + b"".join(parts)
-            self._digest = blake2b(content, digest_size=16).digest()
-        return self._digest
-
-    def leaf_names(self, prefix: str) -> list[str]:
-        """How to reach each leaf of a block, such as ``.gradient('x').values``."""
-        names = [f"{prefix}.values"]
-        if self.samples is None:
-            names.append(f"{prefix}.samples.values")
-        for name, gradient in self.gradients:
-            names += gradient.leaf_names(f"{prefix}.gradient({name!r})")
-        return names
-
-    def leaves_are_data(self) -> list[bool]:
-        """Is each leaf the values of a block, rather than those of labels?"""
-        flags = [True] if self.samples is not None else [True, False]
-        for _, gradient in self.gradients:
-            flags += gradient.leaves_are_data()
-        return flags
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        return isinstance(other, BlockStructure) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-    def __repr__(self) -> str:
-        # JAX prints two structures that should be equal and are not. Labels may differ
-        # in their entries alone, so these are here too, as a few digits of their hash.
-        axes = [("samples", self.sample_names, self.samples)]
-        axes += [("components", c._names, c) for c in self.components]
-        axes += [("properties", self.properties._names, self.properties)]
-        text = ", ".join(
-            f"{axis}=[{', '.join(names)}]"
-            + ("(traced)" if labels is None else f"({len(labels)}, {_short(labels)})")
-            for axis, names, labels in axes
-        )
-        text += "".join(f", {name}=({gradient})" for name, gradient in self.gradients)
-        return text
-
-
-def _short(labels: Labels) -> str:
-    return f"#{labels.digest.hex()[:6]}"
+from .structure import BlockStructure
 
 
 class TensorBlock:
@@ -174,7 +81,7 @@ class TensorBlock:
         properties: Labels,
         gradients: Mapping[str, TensorBlock],
     ) -> None:
-        values, by_name = _frozen(values), sorted(gradients.items())
+        values, by_name = frozen(values), sorted(gradients.items())
         self._structure = BlockStructure(
             samples,
             components,
@@ -343,7 +250,7 @@ class TensorBlock:
     def copy(self, deep: bool = True) -> TensorBlock:
         """A block with copies of the arrays (or these arrays, if not ``deep``)."""
         leaves = map(_copied, self._leaves) if deep else self._leaves
-        return TensorBlock._unflatten(self._structure, map(_frozen, leaves))
+        return TensorBlock._unflatten(self._structure, map(frozen, leaves))
 
     def __copy__(self) -> TensorBlock:
         return self.copy(deep=False)
@@ -383,7 +290,7 @@ class TensorBlock:
         """Apply functions to values and traced labels, those of gradients as well."""
         flags = self._structure.leaves_are_data()
         leaves = [
-            _frozen(on_values(leaf)) if is_data else on_labels(leaf)
+            frozen(on_values(leaf)) if is_data else on_labels(leaf)
             for leaf, is_data in zip(self._leaves, flags, strict=True)
         ]
         return TensorBlock._unflatten(self._structure, leaves)
@@ -424,84 +331,8 @@ class TensorBlock:
         return implementation("TensorBlock.load_buffer")(buffer, use_numpy)
 
 
-class Conversion(NamedTuple):
-    """What ``to(...)`` asks for."""
-
-    dtype: Any = None
-    device: Any = None
-    arrays: str | None = None
-
-    @classmethod
-    def parse(cls, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Conversion:
-        """The arguments of ``to``; positional ones are told apart by their type."""
-        options = dict(kwargs)
-        for arg in args:
-            name = _kind_of_conversion(arg)
-            if name in options:
-                raise TypeError(f"`to` got `{name}` twice: {options[name]} and {arg}")
-            options[name] = arg
-        options.pop("non_blocking", None)  # JAX's copies never block
-        unknown = sorted(set(options) - set(cls._fields))
-        if unknown:
-            raise TypeError(f"`to` has no arguments {unknown}, only {cls._fields}")
-        if options.get("arrays") not in (None, "numpy", "jax"):
-            raise ValueError(
-                f"`arrays` must be 'numpy' or 'jax', not {options['arrays']!r}"
-            )
-        if options.get("dtype") is not None:
-            _check_dtype(np.dtype(options["dtype"]))
-        if isinstance(options.get("device"), str):
-            options["device"] = jax.devices(options["device"])[0]
-        return cls(**options)
-
-    def apply(self, values: Any) -> Any:
-        """These values, converted."""
-        if self.dtype is not None:
-            if not isinstance(values, np.ndarray):
-                check_not_narrowed(self.dtype)
-            values = _frozen(values.astype(self.dtype))
-        return self.place(values)
-
-    def place(self, array: Any) -> Any:
-        """This array, where and as it should be."""
-        if self.arrays == "numpy":
-            return read_only(np.asarray(array))
-        if self.arrays == "jax" or self.device is not None:
-            check_not_narrowed(array.dtype)
-            return jax.device_put(array, self.device)
-        return array
-
-
-def _kind_of_conversion(arg: Any) -> str:
-    if isinstance(arg, str) and arg in ("numpy", "jax"):
-        return "arrays"
-    if isinstance(arg, (jax.Device, jax.sharding.Sharding)):
-        return "device"
-    try:
-        np.dtype(arg)
-    except TypeError:
-        return "device"
-    return "dtype"
-
-
-def check_not_narrowed(dtype: Any) -> None:
-    """Raise if JAX would turn data of this dtype into 32-bit numbers."""
-    dtype = np.dtype(dtype)
-    held = jax.dtypes.canonicalize_dtype(dtype)
-    if held != dtype:
-        raise TypeError(
-            f"the data is {dtype}, but JAX is in its 32-bit mode and would narrow it "
-            f"to {held}. Enable 64 bits, `jax.config.update('jax_enable_x64', True)`, "
-            f"or convert with `.to(dtype='{held}')`"
-        )
-
-
 def _copied(leaf: Any) -> Any:
     return leaf.copy() if is_array(leaf) else deepcopy(leaf)
-
-
-def _frozen(leaf: Any) -> Any:
-    return read_only(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
 def _check_array(values: Any) -> None:
@@ -510,13 +341,7 @@ def _check_array(values: Any) -> None:
             "the values of a block must be a NumPy or JAX array, not "
             f"{type(values).__module__}.{type(values).__name__}"
         )
-    _check_dtype(values.dtype)
-
-
-def _check_dtype(dtype: Any) -> None:
-    # JAX's function, because bfloat16 and the like are no numbers for NumPy.
-    if not any(jax.numpy.issubdtype(dtype, kind) for kind in (np.number, np.bool_)):
-        raise TypeError(f"the values of a block must be numbers, not {dtype}")
+    check_dtype(values.dtype)
 
 
 def _check_labels(

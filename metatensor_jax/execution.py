@@ -1,6 +1,6 @@
 """The device half: tasks, which are math on rows, and how they run.
 
-A plan (``rows.py``) is a block or map whose leaves are tasks. :func:`execute` replaces
+A plan (``rows``) is a block or map whose leaves are tasks. :func:`execute` replaces
 each task by its array, in one of three ways:
 
 - Inside a user's program (some leaf is a tracer) a task is traced, like any JAX code.
@@ -28,7 +28,8 @@ import numpy as np
 from jax.core import Tracer
 
 from .arrays import read_only
-from .block import TensorBlock, check_not_narrowed
+from .block import TensorBlock
+from .conversion import check_not_narrowed
 from .labels import Labels
 from .packing import run_starts
 from .tensor import TensorMap

@@ -6,7 +6,6 @@ ordered sets: look-up, union, intersection, difference, each with mappings.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from operator import index as as_int
@@ -17,95 +16,18 @@ import numpy as np
 
 from . import display
 from .arrays import is_jax, read_only
+from .entry import (
+    INT32,
+    LabelsEntry,
+    LabelsLike,
+    as_int32,
+    check_int32,
+    check_names,
+    column_index,
+)
 from .errors import MetatensorError, TracedLabelsError
 from .facade import implementation
 from .packing import RowIndex, first_duplicate, is_among
-
-_VALID_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_INT32 = np.iinfo(np.int32)
-
-LabelsLike = Any  # what `Labels` accepts as values: an integer array, or nested lists
-
-
-class LabelsEntry:
-    """One row of :class:`Labels`: named integers.
-
-    :param names: names of the dimensions
-    :param values: as many integers
-
-    >>> entry = Labels(["system", "atom"], [[0, 2], [1, 5]])[1]
-    >>> entry
-    LabelsEntry(system=1, atom=5)
-    >>> entry["atom"], entry[0], tuple(entry)
-    (5, 1, (1, 5))
-    """
-
-    __slots__ = ("_names", "_values")
-
-    def __init__(self, names: Sequence[str] | str, values: LabelsLike) -> None:
-        self._names = _check_names(names)
-        if not is_jax(values):
-            values = read_only(_as_int32(values))
-        if tuple(values.shape) != (len(self._names),):
-            raise MetatensorError(
-                f"an entry needs one value for each of the names {self.names}, "
-                f"got values with shape {tuple(values.shape)}"
-            )
-        self._values = values
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the dimensions."""
-        return list(self._names)
-
-    @property
-    def values(self) -> Any:
-        """The integers of this entry, with shape ``(dimensions,)``."""
-        return self._values
-
-    @property
-    def device(self) -> str:
-        """Where the values are: ``"cpu"``, entries are metadata on the host."""
-        return "cpu"
-
-    def print(self) -> str:
-        """The entry as text, such as ``(system=1, atom=5)``."""
-        return display.entry(self._names, self._values)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(
-            self._values.tolist()
-            if isinstance(self._values, np.ndarray)
-            else self._values
-        )
-
-    def __getitem__(self, dimension: str | int) -> Any:
-        """The value of one dimension, given its name or index."""
-        if isinstance(dimension, str):
-            dimension = _column_index(self._names, dimension)
-        value = self._values[dimension]
-        return int(value) if isinstance(value, np.integer) else value
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LabelsEntry):
-            return NotImplemented
-        return self._names == other._names and tuple(self) == tuple(other)
-
-    def __hash__(self) -> int:
-        return hash((self._names, tuple(self)))
-
-    def __reduce__(self) -> Any:
-        # through __init__: NumPy's own copies can be written to
-        return LabelsEntry, (self.names, self._values)
-
-    def __repr__(self) -> str:
-        return f"LabelsEntry{self.print()}"
-
-    def _repr_html_(self) -> str:
-        return display.labels_html("LabelsEntry", self._names, [self._values])
 
 
 class Labels:
@@ -137,7 +59,7 @@ class Labels:
 
     #: marks rows that only fill up an array to its capacity: it stands in each
     #: dimension of such a row, and is the smallest ``int32``
-    PADDING: ClassVar[int] = int(_INT32.min)
+    PADDING: ClassVar[int] = int(INT32.min)
 
     _names: tuple[str, ...]
     _values: Any
@@ -151,12 +73,12 @@ class Labels:
         values: LabelsLike,
         assume_unique: bool = False,
     ) -> None:
-        names = _check_names(names)
+        names = check_names(names)
         static = not is_jax(values)
         if not static:
             _check_traced(names, values)
         else:
-            values = _as_int32(values)
+            values = as_int32(values)
             if values.size == 0 and values.ndim == 1:
                 values = values.reshape(0, len(names))
             _check_shape(names, values)
@@ -197,7 +119,7 @@ class Labels:
         >>> len(Labels.empty(["system", "atom"]))
         0
         """
-        names = _check_names(names)
+        names = check_names(names)
         return Labels._make(names, np.zeros((0, len(names)), np.int32))
 
     @staticmethod
@@ -221,7 +143,7 @@ class Labels:
         >>> labels.is_static
         False
         """
-        names = _check_names(names)
+        names = check_names(names)
         _check_traced(names, values)
         return cls._make(names, values, static=False)
 
@@ -273,7 +195,7 @@ class Labels:
 
     def column(self, dimension: str) -> Any:
         """The values of one dimension, with shape ``(entries,)``."""
-        return self._values[:, _column_index(self._names, dimension)]
+        return self._values[:, column_index(self._names, dimension)]
 
     def entry(self, index: int) -> LabelsEntry:
         """The entry at position ``index``."""
@@ -446,9 +368,9 @@ class Labels:
         index += len(self._names) if index < 0 else 0
         names = (*self._names[:index], name, *self._names[index:])
         if is_jax(values):
-            _check_int32(values)
+            check_int32(values)
         else:
-            values = _as_int32(values)
+            values = as_int32(values)
         if tuple(values.shape) != (len(self),):
             raise MetatensorError(
                 f"the values of the new dimension '{name}' must be a 1D array with "
@@ -461,11 +383,11 @@ class Labels:
         # unique rows stay unique when they grow: no need to check
         rows = concat([before, values[:, None], after], axis=1)
         static = self._static and not is_jax(values)
-        return Labels._make(_check_names(names), rows, static)
+        return Labels._make(check_names(names), rows, static)
 
     def remove(self, name: str) -> Labels:
         """Labels without the dimension ``name``; entries must remain unique."""
-        index = _column_index(self._names, name)
+        index = column_index(self._names, name)
         kept = np.delete(np.arange(len(self._names)), index)
         names = tuple(self._names[i] for i in kept)
         values = self._values[:, kept]
@@ -475,9 +397,9 @@ class Labels:
 
     def rename(self, old: str, new: str) -> Labels:
         """Labels with the dimension ``old`` called ``new``."""
-        index = _column_index(self._names, old)
+        index = column_index(self._names, old)
         names = (*self._names[:index], new, *self._names[index + 1 :])
-        return Labels._make(_check_names(names), self._values, self._static)
+        return Labels._make(check_names(names), self._values, self._static)
 
     def permute(self, dimensions_indexes: Sequence[int]) -> Labels:
         """Labels with the dimensions in another order.
@@ -598,53 +520,6 @@ class Labels:
         return self._index
 
 
-def _check_names(names: str | Sequence[str]) -> tuple[str, ...]:
-    names = (names,) if isinstance(names, str) else tuple(names)
-    for i, name in enumerate(names):
-        if not isinstance(name, str):
-            raise TypeError(
-                f"the names of labels must be strings, not {type(name).__name__}"
-            )
-        if not _VALID_NAME.fullmatch(name):
-            raise MetatensorError(
-                f"'{name}' is not a valid label name: use letters, digits and "
-                "underscores, and do not start with a digit"
-            )
-        if name in names[:i]:
-            raise MetatensorError(
-                f"the names of labels must be unique, got '{name}' multiple times "
-                f"in {list(names)}"
-            )
-    return names
-
-
-def _column_index(names: tuple[str, ...], name: str) -> int:
-    if name not in names:
-        raise MetatensorError(
-            f"'{name}' not found in the dimensions of these labels: {list(names)}"
-        )
-    return names.index(name)
-
-
-def _as_int32(values: LabelsLike) -> np.ndarray:
-    """A new host ``int32`` array with these values, which must all fit."""
-    array = np.asarray(values)
-    if array.size != 0 and array.dtype.kind not in "iub":
-        raise TypeError(
-            f"the values of labels must be integers, not {array.dtype}: "
-            "use `values.astype('int32')` if they are whole numbers"
-        )
-    if array.size != 0 and not np.can_cast(array.dtype, np.int32):
-        low, high = int(array.min()), int(array.max())
-        if low < _INT32.min or high > _INT32.max:
-            value = low if low < _INT32.min else high
-            raise MetatensorError(
-                f"the value {value} is out of range: labels hold int32, from "
-                f"{_INT32.min} to {_INT32.max}"
-            )
-    return array.astype(np.int32, order="C")
-
-
 def _check_shape(names: tuple[str, ...], values: Any) -> None:
     if values.ndim != 2 or values.shape[1] != len(names):
         raise MetatensorError(
@@ -654,17 +529,8 @@ def _check_shape(names: tuple[str, ...], values: Any) -> None:
 
 
 def _check_traced(names: tuple[str, ...], values: Any) -> None:
-    _check_int32(values)
+    check_int32(values)
     _check_shape(names, values)
-
-
-def _check_int32(values: Any) -> None:
-    dtype = getattr(values, "dtype", type(values).__name__)
-    if dtype != np.int32:
-        raise TypeError(
-            f"the values of traced labels must be an int32 array, not {dtype}: "
-            "use `values.astype('int32')`"
-        )
 
 
 def _check_unique(names: tuple[str, ...], values: np.ndarray) -> None:

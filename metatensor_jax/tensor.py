@@ -4,74 +4,21 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from . import display
-from .block import BlockStructure, Conversion, TensorBlock
+from .block import TensorBlock
+from .conversion import Conversion
+from .entry import LabelsEntry
 from .errors import MetatensorError
 from .facade import implementation
-from .labels import Labels, LabelsEntry
+from .labels import Labels
+from .structure import BlockStructure, MapStructure
 
 Selection = int | Mapping[str, int] | Labels | LabelsEntry | None
-
-
-class MapStructure:
-    """All of a map but its data: what JAX keeps in the structure of a pytree."""
-
-    __slots__ = ("_digest", "blocks", "info", "keys", "offsets")
-
-    def __init__(
-        self,
-        keys: Labels,
-        blocks: tuple[BlockStructure, ...],
-        info: tuple[tuple[str, str], ...],
-    ) -> None:
-        self.keys = keys
-        self.blocks = blocks
-        self.info = info
-        #: where the leaves of each block start, and the end
-        self.offsets = [0]
-        for block in blocks:
-            self.offsets.append(self.offsets[-1] + block.n_leaves)
-        self._digest: bytes | None = None
-
-    @property
-    def digest(self) -> bytes:
-        """16 bytes that are equal for equal structures only; made once."""
-        if self._digest is None:
-            hasher = blake2b(self.keys.digest, digest_size=16)
-            hasher.update(b"".join([block.digest for block in self.blocks]))
-            hasher.update(repr(self.info).encode())
-            self._digest = hasher.digest()
-        return self._digest
-
-    def leaf_names(self) -> list[str]:
-        """How to reach each leaf of a map."""
-        return [
-            name
-            for i, block in enumerate(self.blocks)
-            for name in block.leaf_names(f".blocks[{i}]")
-        ]
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        return isinstance(other, MapStructure) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-    def __repr__(self) -> str:
-        blocks = "; ".join(
-            f"{display.entry(self.keys.names, key)}: {block}"
-            for key, block in zip(self.keys.values, self.blocks, strict=True)
-        )
-        info = f" with info {dict(self.info)}" if self.info else ""
-        return f"keys=[{', '.join(self.keys._names)}], {{{blocks}}}{info}"
 
 
 class TensorMap:

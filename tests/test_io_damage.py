@@ -1,4 +1,4 @@
-"""Damaged and hostile files: an error that names the place, quickly, and nothing else."""
+"""Damaged and hostile files: an error that names the place, quickly, no more."""
 
 import io
 import re
@@ -93,12 +93,13 @@ def end_of_zip64(members: int) -> bytes:
     return FILE[:END] + record + locator + end
 
 
-def nested(depth: int) -> bytes:
-    """A block with gradients of gradients, as deep as a name can be long."""
-    members = [(name[9:], x) for name, x in MEMBERS.items() if "blocks/0/" in name]
-    inner = [(name, x) for name, x in members if name.startswith("gradients")]
-    folders = ["gradients/x/" * i for i in range(1, depth)]
-    deeper = [(folder + name, x) for folder in folders for name, x in inner]
+def nested(block: str, depth: int) -> bytes:
+    """The members of a block, with gradients of gradients this deep."""
+    members = [(x.replace("blocks/0/", block), data) for x, data in MEMBERS.items()]
+    if not block:
+        members = [x for x in members if x[0] not in ("keys.npy", "info.json")]
+    folders = [block + "gradients/x/" * i for i in range(2, depth)]
+    deeper = [(f"{folder}values.npy", MEMBERS[VALUES]) for folder in folders]
     return zipped(*members, *deeper)
 
 
@@ -176,10 +177,7 @@ MEMBER_DAMAGE: dict[str, tuple[str, bytes, str]] = {
     ),
     "labels: gaps": (
         SAMPLES,
-        npy(np.zeros(3, np.dtype([("system", "<i4"), ("atom", "<i4")], align=True)))
-        .replace(b"'<i4'), ('atom'", b"'<i4'), ('', '|V4'), ('atom'")
-        .replace(b" " * 19, b"", 1)
-        + bytes(12),
+        header("[('system', '<i4'), ('', '|V4'), ('atom', '<i4')]", "(4,)"),
         "gaps",
     ),
     "labels: two byte orders": (
@@ -265,15 +263,12 @@ FILE_DAMAGE: dict[str, tuple[bytes, str]] = {
     "name is no text": (patched(DIRECTORY + 9, b"\x08\0\xff"), ""),
     "65534 members": (patched(END + 8, b"\xfe\xff" * 2), "should have 65534"),
     "no members": (patched(END + 8, bytes(4)), "should have 0"),
-    "two million members": (end_of_zip64(2_000_000), "should have 65535"),
+    "two million members": (end_of_zip64(2_000_000), "should have 2000000"),
     "huge directory": (patched(END + 12, b"\xfe\xff\xff\xff"), ""),
     "directory elsewhere": (patched(END + 16, b"\xfe\xff\xff\xff"), ""),
     "twice": (zipped(*MEMBERS.items(), ("keys.npy", b"")), "'keys.npy' is there twice"),
-    "deep": (nested(1000), "deeper than 16"),
-    "as deep as a name is long": (
-        changed({"gradients/" * 6500: b""}),
-        "deeper than 16",
-    ),
+    "deep": (nested("blocks/0/", 1000), "deeper than 16"),
+    "as deep as a name can be": (changed({"gradients/" * 6500 + "x": b""}), "deeper"),
     **{
         f"path {path}": (changed({path: b""}), "leads out of the archive")
         for path in (
@@ -311,6 +306,14 @@ LABELS_DAMAGE: dict[str, tuple[bytes, str]] = {
 }
 
 
+def outcome(load_buffer: Any, content: bytes | bytearray) -> Any:
+    """What is loaded, or the text of a ValueError."""
+    try:
+        return load_buffer(content)
+    except ValueError as error:
+        return str(error)
+
+
 def check_refused(
     path: Path, content: bytes, load: Any, load_buffer: Any, words: str
 ) -> str:
@@ -325,7 +328,8 @@ def check_refused(
     assert str(path) in message
     assert re.search(words, message), message
     # again, for tracing memory takes time
-    _, peak = peak_memory(lambda: pytest.raises(ValueError, load_buffer, content))
+    refused, peak = peak_memory(lambda: outcome(load_buffer, content))
+    assert isinstance(refused, str)
     assert peak < MAX_MEMORY
     return message
 
@@ -361,7 +365,8 @@ def test_a_map_is_no_block(tmp_path: Path):
 
 def test_deep_gradients_in_a_block(tmp_path: Path):
     load, load_buffer = mio.load_block, mio.load_block_buffer
-    check_refused(tmp_path / "x.mts", nested(1000), load, load_buffer, "deeper than 16")
+    content = nested("", 1000)
+    check_refused(tmp_path / "x.mts", content, load, load_buffer, "deeper than 16")
 
 
 def test_messages_are_short(tmp_path: Path):
@@ -369,15 +374,13 @@ def test_messages_are_short(tmp_path: Path):
     contents = [changed({member: x}) for member, x, _ in MEMBER_DAMAGE.values()]
     contents += [content for content, _ in FILE_DAMAGE.values()]
     for content in contents:
-        with pytest.raises(ValueError) as error:  # noqa: PT011, the words are above
-            mio.load_buffer(content)
-        assert len(str(error.value)) < 2_000
+        assert 20 < len(outcome(mio.load_buffer, content)) < 1_100
 
 
 def test_what_the_tables_start_from_is_good():
     assert_identical(mio.load_buffer(FILE), SAVED)
     assert_identical(mio.load_buffer(changed({})), SAVED)
-    assert_identical(mio.load_buffer(changed({VALUES: header()})), SAVED * 0)
+    assert not mio.load_buffer(changed({VALUES: header()})).block().values.any()
     assert_identical(mio.load_buffer(end_of_zip64(len(MEMBERS))), SAVED)
 
 
@@ -405,10 +408,9 @@ def test_a_wrong_byte_is_an_error_or_without_effect(kind: str, data: st.DataObje
     content = bytearray(mio.save_buffer(saved))
     at = data.draw(st.integers(0, len(content) - 1))
     content[at] ^= data.draw(st.integers(1, 255))
-    try:
-        loaded = load_buffer(content)
-    except ValueError as error:
-        assert "can not load" in str(error)
+    loaded = outcome(load_buffer, content)
+    if isinstance(loaded, str):
+        assert "can not load" in loaded
     else:
         assert_identical(loaded, saved)
 

@@ -1,0 +1,90 @@
+"""What ``to(dtype, device, arrays)`` does to one array."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from .arrays import frozen, read_only
+
+
+class Conversion(NamedTuple):
+    """What ``to(...)`` asks for."""
+
+    dtype: Any = None
+    device: Any = None
+    arrays: str | None = None
+
+    @classmethod
+    def parse(cls, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Conversion:
+        """The arguments of ``to``; positional ones are told apart by their type."""
+        options = dict(kwargs)
+        for arg in args:
+            name = _kind_of_conversion(arg)
+            if name in options:
+                raise TypeError(f"`to` got `{name}` twice: {options[name]} and {arg}")
+            options[name] = arg
+        options.pop("non_blocking", None)  # JAX's copies never block
+        unknown = sorted(set(options) - set(cls._fields))
+        if unknown:
+            raise TypeError(f"`to` has no arguments {unknown}, only {cls._fields}")
+        if options.get("arrays") not in (None, "numpy", "jax"):
+            raise ValueError(
+                f"`arrays` must be 'numpy' or 'jax', not {options['arrays']!r}"
+            )
+        if options.get("dtype") is not None:
+            check_dtype(np.dtype(options["dtype"]))
+        if isinstance(options.get("device"), str):
+            options["device"] = jax.devices(options["device"])[0]
+        return cls(**options)
+
+    def apply(self, values: Any) -> Any:
+        """These values, converted."""
+        if self.dtype is not None:
+            if not isinstance(values, np.ndarray):
+                check_not_narrowed(self.dtype)
+            values = frozen(values.astype(self.dtype))
+        return self.place(values)
+
+    def place(self, array: Any) -> Any:
+        """This array, where and as it should be."""
+        if self.arrays == "numpy":
+            return read_only(np.asarray(array))
+        if self.arrays == "jax" or self.device is not None:
+            check_not_narrowed(array.dtype)
+            return jax.device_put(array, self.device)
+        return array
+
+
+def _kind_of_conversion(arg: Any) -> str:
+    if isinstance(arg, str) and arg in ("numpy", "jax"):
+        return "arrays"
+    if isinstance(arg, (jax.Device, jax.sharding.Sharding)):
+        return "device"
+    try:
+        np.dtype(arg)
+    except TypeError:
+        return "device"
+    return "dtype"
+
+
+def check_not_narrowed(dtype: Any) -> None:
+    """Raise if JAX would turn data of this dtype into 32-bit numbers."""
+    dtype = np.dtype(dtype)
+    held = jax.dtypes.canonicalize_dtype(dtype)
+    if held != dtype:
+        raise TypeError(
+            f"the data is {dtype}, but JAX is in its 32-bit mode and would narrow it "
+            f"to {held}. Enable 64 bits, `jax.config.update('jax_enable_x64', True)`, "
+            f"or convert with `.to(dtype='{held}')`"
+        )
+
+
+def check_dtype(dtype: Any) -> None:
+    """Raise unless values of this dtype are numbers."""
+    # JAX's function, because bfloat16 and the like are no numbers for NumPy.
+    if not any(jax.numpy.issubdtype(dtype, kind) for kind in (np.number, np.bool_)):
+        raise TypeError(f"the values of a block must be numbers, not {dtype}")

@@ -1,0 +1,352 @@
+"""map_rows: a function of each row, with the chain rule for stored gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..block import TensorBlock
+from ..errors import NotEqualError
+from ..execution import MapTask, execute
+from ..labels import Labels
+from ..tensor import TensorMap
+from ._operands import Operand, parameters_of, take_rows
+
+
+def map_rows(
+    function: Any,
+    *inputs: Any,
+    args: Any = (),
+    linear: bool = False,
+    rearranges: bool = False,
+    components: Any = None,
+    properties: Any = None,
+) -> Any:
+    r"""Apply a function to each row of blocks that share their samples.
+
+    With :math:`y_i = f(x_i)`, the stored gradients of the result are
+
+    .. math::
+        \frac{\partial y_i}{\partial r} =
+        \mathrm{d}f(x_i) \left[ \frac{\partial x_i}{\partial r} \right]
+
+    for each parameter that any of the inputs has a gradient for. A gradient row that
+    an input does not have is zero there. The same holds for gradients of gradients.
+
+    :param function: takes one row of each input, with shape ``(*components,
+        properties)``, then ``args``; gives one row of the result. It is compiled once
+        per function object: use one at module level, not a new closure at each call.
+    :param inputs: blocks with the same samples; or maps with the same keys, whose
+        blocks have the same samples. All but the first can also be a plain array with
+        one row per sample, without gradients (for maps: a list of them).
+    :param args: what ``function`` takes besides rows. Arrays and numbers in there are
+        arguments of the compiled program, anything else is a constant in it.
+    :param linear: ``function`` is linear in all its rows together, so that its
+        derivative does not need the rows themselves
+    :param rearranges: ``function`` only puts the elements of its one row in other
+        places: it is linear, works on the last axes of arrays with any number of axes
+        before, and on NumPy arrays as well as on JAX's. Then NumPy arrays stay such.
+    :param components: components of the result; those of the first input if None
+    :param properties: properties of the result; those of the first input if None
+
+    For maps, ``function``, ``args``, ``components`` and ``properties`` can be lists
+    with one item for each block.
+
+    :raises NotEqualError: inputs that differ in their keys or samples, or in the
+        components of a gradient
+    :raises TracedLabelsError: inputs whose traced gradient samples are not the same
+
+    >>> s, p = Labels.range("s", 2), Labels.range("p", 1)
+    >>> x = TensorBlock(np.array([[1.0], [3.0]], np.float32), s, [], p)
+    >>> dx = TensorBlock(np.array([[10]], np.float32), Labels("sample", [[1]]), [], p)
+    >>> y = map_rows(jnp.square, x.with_gradient("t", dx))
+    >>> y.values.tolist(), y.gradient("t").values.tolist()
+    ([[1.0], [9.0]], [[60.0]])
+    """
+    first = inputs[0]
+    if isinstance(first, TensorBlock):
+        return execute(
+            plan_map(function, inputs, args, linear, rearranges, components, properties)
+        )
+    plans = []
+    for i, blocks in enumerate(match_blocks(*inputs)):
+        plan = plan_map(
+            _of_block(function, i),
+            blocks,
+            _of_block(args, i),
+            linear,
+            rearranges,
+            _of_block(components, i),
+            _of_block(properties, i),
+        )
+        plans.append(plan)
+    return execute(TensorMap._make(first.keys, plans, first._structure.info))
+
+
+def _of_block(value: Any, i: int) -> Any:
+    """What is the same for all blocks of a map, or a list with one item for each."""
+    return value[i] if isinstance(value, list) else value
+
+
+def match_blocks(*tensors: Any) -> list[tuple[Any, ...]]:
+    """The blocks of several maps with the same keys, in the order of the first.
+
+    A list in the place of a map has its items in that order already.
+    """
+    first = tensors[0]
+    columns: list[Any] = [first.blocks()]
+    for other in tensors[1:]:
+        if isinstance(other, list):
+            columns.append(other)
+        elif other.keys is first.keys or other.keys == first.keys:
+            columns.append(other.blocks())
+        else:
+            order = _key_order(first.keys, other.keys)
+            columns.append(other.blocks_by_id(order))
+    return list(zip(*columns, strict=True))
+
+
+def _key_order(keys: Labels, others: Labels) -> Any:
+    """Where each of ``keys`` stands in ``others``, which must have the same entries."""
+    if keys.names == others.names and len(keys) == len(others):
+        order = others.select(keys)
+        if len(order) == len(keys):
+            return order
+    raise NotEqualError(
+        f"inputs should have the same keys, but they differ:\n{keys}\nand\n{others}"
+    )
+
+
+def plan_map(
+    function: Callable[..., Any],
+    blocks: Sequence[Any],
+    args: tuple[Any, ...] = (),
+    linear: bool = False,
+    rearranges: bool = False,
+    components: Sequence[Labels] | None = None,
+    properties: Labels | None = None,
+) -> TensorBlock:
+    """The plan of :func:`map_rows` for blocks: a block whose leaves are tasks."""
+    first = Operand.of(blocks[0])
+    operands = [first]
+    for block in blocks[1:]:
+        if isinstance(block, TensorBlock):
+            operands.append(Operand.of(block))
+            _check_same_samples(first.samples, operands[-1].samples)
+        else:
+            operands.append(Operand.of_array(block, first.samples))
+    if components is None:
+        components = first.components
+    if properties is None:
+        properties = first.properties
+    mapping = _Mapping(args, linear, rearranges, properties)
+    return mapping.plan(function, operands, first.samples, tuple(components))
+
+
+class _Mapping(NamedTuple):
+    """What stays the same while ``map_rows`` walks down the gradients."""
+
+    args: tuple[Any, ...]
+    linear: bool
+    rearranges: bool
+    properties: Labels
+
+    def plan(
+        self,
+        function: Callable[..., Any],
+        operands: Sequence[Operand],
+        samples: Labels,
+        components: tuple[Labels, ...],
+    ) -> TensorBlock:
+        """The values, and the gradients with respect to each parameter."""
+        rows = tuple([x.rows for x in operands])
+        task = MapTask(function, rows, self.args, self.rearranges)
+        gradients = {
+            name: self.push(name, function, operands, components)
+            for name in parameters_of(operands)
+        }
+        return TensorBlock._make(task, samples, components, self.properties, gradients)
+
+    def push(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        operands: Sequence[Operand],
+        components: tuple[Labels, ...],
+    ) -> TensorBlock:
+        """The gradient with respect to one parameter, by the chain rule."""
+        active = tuple(name in x.gradients for x in operands)
+        moving = [x for x in operands if name in x.gradients]
+        extra = _extra_components(name, moving)
+        tangents, samples = _align(name, [x.gradients[name] for x in moving])
+        if self.rearranges:
+            pushed: Callable[..., Any] = function
+            inputs = tangents
+        elif self.linear:
+            zeros = tuple(
+                None if name in x.gradients else (x.rows.row_shape, x.rows.array.dtype)
+                for x in operands
+            )
+            pushed = _PushedLinear(function, zeros, len(extra))
+            inputs = tangents
+        else:
+            _check_differentiable(name, moving)
+            parents, kept = samples.values[:, 0], _parameter_tree(tangents)
+            primals = [take_rows(x, parents, kept) for x in operands]
+            pushed = _Pushed(function, active, len(extra))
+            inputs = [*primals, *tangents]
+        return self.plan(pushed, inputs, samples, (*extra, *components))
+
+
+@dataclass(frozen=True)
+class _Pushed:
+    """The derivative of a row function, in the direction of gradient rows.
+
+    :param function: of as many rows as ``active`` is long
+    :param active: which of the rows have a gradient
+    :param n_extra: how many component axes the gradients have before the rows' own
+    """
+
+    function: Callable[..., Any]
+    active: tuple[bool, ...]
+    n_extra: int
+
+    def __call__(self, *inputs: Any) -> Any:
+        n = len(self.active)
+        primals, tangents = inputs[:n], inputs[n : n + sum(self.active)]
+        args = inputs[n + len(tangents) :]
+
+        def of_active(*rows: Any) -> Any:
+            moving = iter(rows)
+            return self.function(
+                *(
+                    next(moving) if active else primal
+                    for active, primal in zip(self.active, primals, strict=True)
+                ),
+                *args,
+            )
+
+        at = tuple(x for x, active in zip(primals, self.active, strict=True) if active)
+        push = _over_extra(lambda *rows: jax.jvp(of_active, at, rows)[1], self.n_extra)
+        return push(*tangents)
+
+
+@dataclass(frozen=True)
+class _PushedLinear:
+    """The same for a function that is linear in its rows: it is its own derivative.
+
+    :param zeros: the shape and dtype of each row without a gradient, otherwise None
+    """
+
+    function: Callable[..., Any]
+    zeros: tuple[tuple[tuple[int, ...], Any] | None, ...]
+    n_extra: int
+
+    def __call__(self, *inputs: Any) -> Any:
+        n_tangents = self.zeros.count(None)
+        tangents, args = inputs[:n_tangents], inputs[n_tangents:]
+
+        def push(*rows: Any) -> Any:
+            moving = iter(rows)
+            all_rows = (
+                next(moving) if zero is None else jnp.zeros(*zero)
+                for zero in self.zeros
+            )
+            return self.function(*all_rows, *args)
+
+        return _over_extra(push, self.n_extra)(*tangents)
+
+
+def _over_extra(function: Callable[..., Any], n_extra: int) -> Callable[..., Any]:
+    for _ in range(n_extra):
+        function = jax.vmap(function)
+    return function
+
+
+def _check_same_samples(a: Labels, b: Labels) -> None:
+    if a is b:
+        return
+    if a.is_static and b.is_static:
+        same = a == b
+    else:  # a layout lines them up; their values can not be compared here
+        same = a.names == b.names and len(a) == len(b)
+    if not same:
+        raise NotEqualError(
+            "inputs should have the same samples in the same order, but they differ:\n"
+            f"{a}\nand\n{b}"
+        )
+
+
+def _check_differentiable(name: str, operands: Sequence[Operand]) -> None:
+    for operand in operands:
+        dtype = operand.rows.array.dtype
+        if not jnp.issubdtype(dtype, np.inexact):
+            raise TypeError(
+                f"can not push the gradients with respect to '{name}' through a "
+                f"function of {dtype} values: convert them with `.to(dtype=float)`"
+            )
+
+
+def _extra_components(name: str, operands: Sequence[Operand]) -> tuple[Labels, ...]:
+    """The components that the gradients of all inputs have before their own."""
+    extras = []
+    for x in operands:
+        components = x.gradients[name].components
+        extras.append(components[: len(components) - len(x.components)])
+    if any(extra != extras[0] for extra in extras[1:]):
+        names = [[labels.names[0] for labels in extra] for extra in extras]
+        raise NotEqualError(
+            f"gradients with respect to '{name}' should have the same components in "
+            f"all inputs, but they have {names}"
+        )
+    return extras[0]
+
+
+def _parameter_tree(operands: Sequence[Operand]) -> dict[str, Any]:
+    """The parameters that there are gradients for, all the way down.
+
+    The rows that gradients are pushed along need their own gradients for these only:
+    otherwise each level would give rise to one more, without an end.
+    """
+    return {
+        name: _parameter_tree(
+            [x.gradients[name] for x in operands if name in x.gradients]
+        )
+        for name in parameters_of(operands)
+    }
+
+
+def _align(name: str, gradients: Sequence[Operand]) -> tuple[list[Operand], Labels]:
+    """The gradients of several inputs, with the rows of all of them."""
+    samples = gradients[0].samples
+    if all(x.samples is samples or x.samples == samples for x in gradients[1:]):
+        return list(gradients), samples
+    for x in gradients[1:]:
+        if x.samples.names != samples.names:
+            raise NotEqualError(
+                f"gradients with respect to '{name}' should have the same sample names "
+                f"in all inputs, but they have {samples.names} and {x.samples.names}"
+            )
+        samples = samples.union(x.samples)
+    return [_spread(x, samples) for x in gradients], samples
+
+
+def _spread(x: Operand, samples: Labels) -> Operand:
+    """A gradient whose rows are a part of ``samples``, with zeros for the others."""
+    rows = samples.select(x.samples)
+    index = np.full(len(samples), len(x.samples))
+    index[rows] = np.arange(len(rows))
+    gradients = {}
+    for name, gradient in x.gradients.items():
+        values = gradient.samples.values.copy()
+        values[:, 0] = rows[values[:, 0]]
+        moved = Labels._make(gradient.samples._names, values)
+        gradients[name] = gradient._replace(samples=moved)
+    return x._replace(
+        rows=x.rows.take(index, fill=True), samples=samples, gradients=gradients
+    )

@@ -1,0 +1,357 @@
+"""move_rows: rows gathered, added up, laid end to end or side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..block import TensorBlock
+from ..errors import NotEqualError, TracedLabelsError
+from ..execution import (
+    GatherTask,
+    Index,
+    Rows,
+    ScatterTask,
+    execute,
+    follow_traced,
+    merge_traced,
+)
+from ..labels import Labels
+from ..packing import unique_rows
+from ..tensor import TensorMap
+from ._operands import Operand, is_everything, join_rows, parameters_of
+
+
+class Move(NamedTuple):
+    """Where rows of a block go.
+
+    :param block: the block, or a map
+    :param source: its rows, in the order in which they are moved; all of them if None.
+        A row past the end stands for a row that is not there. (For a map: one index
+        per block.)
+    :param destination: which row of the result each of these is added to; if None,
+        they follow those of the move before. (For a map: one index per block.)
+    """
+
+    block: Any
+    source: Any = None
+    destination: Any = None
+
+
+class _Piece(NamedTuple):
+    operand: Operand
+    source: Index | None
+    destination: Index | None
+
+    @property
+    def n_rows(self) -> int:
+        rows = self.operand.rows
+        return rows.n_rows if self.source is None else len(self.source)
+
+
+Arrangement = Literal["end to end", "side by side"]
+OrderOfRows = Callable[[np.ndarray], np.ndarray]
+
+
+def move_rows(
+    moves: Sequence[Move],
+    samples: Any,
+    *,
+    properties: Any = None,
+    arrangement: Arrangement = "end to end",
+    fill_value: float = 0.0,
+    order_gradients: OrderOfRows | None = None,
+) -> Any:
+    r"""Gather rows, add rows up, lay rows end to end or side by side.
+
+    With :math:`y_i = \sum_{j \to i} x_j`, the stored gradients of the result are
+    :math:`\partial y_i / \partial r = \sum_{j \to i} \partial x_j / \partial r`:
+    gradient rows go where the rows they belong to go, and those that end up with the
+    same label are added up.
+
+    :param moves: the rows, and where they go, see :class:`Move`. Either each of them
+        has a destination, or none.
+    :param samples: labels of the rows of the result (for maps: one per block)
+    :param properties: properties of the result, those of the first block if None (for
+        maps: one per block)
+    :param arrangement: ``"end to end"``: the rows of all moves are rows of the result.
+        ``"side by side"``: the rows of each move are columns (properties) of the
+        result, and different moves may go to the same rows.
+    :param fill_value: for values of the result that no row goes to, when side by side
+        or with sources past the end. Gradients are zero there.
+    :param order_gradients: gives the order of gradient rows from the values of their
+        labels. If None, they are in the order of the input, or sorted if added up.
+
+    NumPy arrays are moved by NumPy and give NumPy arrays, JAX arrays give JAX arrays.
+
+    >>> p = Labels.range("p", 1)
+    >>> x = TensorBlock(np.array([[1.0], [2.0], [4.0]]), Labels.range("s", 3), [], p)
+    >>> taken = move_rows([Move(x, source=np.array([2, 0]))], Labels("s", [[2], [0]]))
+    >>> taken.values.tolist()
+    [[4.0], [1.0]]
+    >>> added = move_rows(
+    ...     [Move(x, destination=np.array([0, 1, 0]))], Labels.range("t", 2)
+    ... )
+    >>> added.values.tolist()
+    [[5.0], [2.0]]
+    """
+    first = moves[0].block
+    if isinstance(first, TensorBlock):
+        plan = plan_move(
+            moves, samples, properties, arrangement, fill_value, order_gradients
+        )
+        return execute(plan)
+    options = (arrangement, fill_value, order_gradients)
+    plans = []
+    for i in range(len(first)):
+        of_block = [
+            Move(
+                move.block.block_by_id(i),
+                None if move.source is None else move.source[i],
+                None if move.destination is None else move.destination[i],
+            )
+            for move in moves
+        ]
+        columns = None if properties is None else properties[i]
+        plans.append(plan_move(of_block, samples[i], columns, *options))
+    return execute(TensorMap._make(first.keys, plans, first._structure.info))
+
+
+def plan_move(
+    moves: Sequence[Move],
+    samples: Labels,
+    properties: Labels | None = None,
+    arrangement: Arrangement = "end to end",
+    fill_value: float = 0.0,
+    order_gradients: OrderOfRows | None = None,
+) -> TensorBlock:
+    """The plan of :func:`move_rows` for blocks: a block whose leaves are tasks."""
+    pieces = []
+    for block, source, destination in moves:
+        operand = Operand.of(block)
+        if source is not None and is_everything(source, operand.rows.n_rows):
+            source = None
+        pieces.append(_Piece(operand, source, destination))
+    columns = pieces[0].operand.properties if properties is None else properties
+    if arrangement == "side by side":
+        return _plan_beside(pieces, samples, columns, fill_value)
+    return _plan_along(pieces, samples, columns, fill_value, order_gradients)
+
+
+def _plan_along(
+    pieces: Sequence[_Piece],
+    samples: Labels,
+    properties: Labels,
+    fill_value: Any,
+    order: OrderOfRows | None,
+) -> TensorBlock:
+    """Rows end to end, or added to their destinations."""
+    rows = tuple([_taken(piece) for piece in pieces])
+    added = pieces[0].destination is not None
+    if added:
+        task = _added(rows, [piece.destination for piece in pieces], len(samples))
+    elif len(rows) == 1 and rows[0].index is None:
+        task = rows[0].array
+    else:
+        task = GatherTask(rows, fill_value=fill_value)
+    gradients = {}
+    for name in parameters_of(piece.operand for piece in pieces):
+        followers, new_samples = _follow(name, pieces, len(samples))
+        if added:
+            followers, new_samples = _merge(followers, new_samples)
+        merged = _end_to_end(new_samples)
+        if order is not None and len(followers) == 1:
+            followers, merged = _reorder(followers[0], merged, order)
+        gradients[name] = _plan_along(followers, merged, properties, 0, order)
+    components = pieces[0].operand.components
+    return TensorBlock._make(task, samples, components, properties, gradients)
+
+
+def _plan_beside(
+    pieces: Sequence[_Piece], samples: Labels, properties: Labels, fill_value: Any
+) -> TensorBlock:
+    """Rows side by side: each piece is some columns of the result."""
+    rows = tuple([_placed(piece, len(samples)) for piece in pieces])
+    gradients = {}
+    for name in parameters_of(piece.operand for piece in pieces):
+        in_place = [
+            piece
+            if piece.destination is not None
+            else piece._replace(destination=np.arange(piece.n_rows))
+            for piece in pieces
+        ]
+        missing = [piece for piece in pieces if name not in piece.operand.gradients]
+        if missing:
+            raise NotEqualError(
+                f"blocks side by side must all have gradients with respect to '{name}'"
+            )
+        followers, new_samples = _follow(name, in_place, len(samples))
+        if _all_same(new_samples):
+            followers = [piece._replace(destination=None) for piece in followers]
+            new_samples = new_samples[:1]
+        else:
+            followers, new_samples = _merge(followers, new_samples)
+        gradients[name] = _plan_beside(followers, new_samples[0], properties, 0)
+    components = pieces[0].operand.components
+    task = GatherTask(rows, axis=-1, fill_value=fill_value)
+    return TensorBlock._make(task, samples, components, properties, gradients)
+
+
+def _taken(piece: _Piece) -> Rows:
+    """The rows of a piece, in the order of its source."""
+    rows, source = piece.operand.rows, piece.source
+    if source is None:
+        return rows
+    past_the_end = not isinstance(source, np.ndarray) or bool(
+        np.any(source >= rows.n_rows)
+    )
+    return rows.take(source, fill=past_the_end)
+
+
+def _placed(piece: _Piece, n_rows: int) -> Rows:
+    """The rows of a piece, each at its destination among ``n_rows``."""
+    if piece.destination is None:
+        return _taken(piece)
+    n = piece.operand.rows.n_rows
+    index = np.full(n_rows, n)
+    index[piece.destination] = np.arange(n) if piece.source is None else piece.source
+    if is_everything(index, n):
+        return piece.operand.rows
+    return piece.operand.rows.take(index, fill=bool(np.any(index >= n)))
+
+
+def _added(rows: tuple[Rows, ...], destinations: Sequence[Index], n: int) -> Any:
+    """Rows added to their destinations; taken from there if none is shared."""
+    known = all(isinstance(index, np.ndarray) for index in destinations)
+    if known and sum(map(len, destinations)) == n:
+        position = np.concatenate(destinations)
+        order = np.full(n, -1)
+        if n == 0 or position.min() >= 0:
+            order[position] = np.arange(n)
+            if order.min(initial=0) >= 0:
+                return GatherTask(rows, order=order)
+    return ScatterTask(rows, tuple(destinations), n, _in_order(destinations))
+
+
+def _in_order(destinations: Sequence[Index]) -> bool:
+    """Is it known that the destinations do not decrease?"""
+    last = -1
+    for index in destinations:
+        if not isinstance(index, np.ndarray):
+            return False
+        if len(index) == 0:
+            continue
+        if index[0] < last or bool(np.any(index[1:] < index[:-1])):
+            return False
+        last = index[-1]
+    return True
+
+
+def _follow(
+    name: str, pieces: Sequence[_Piece], n_rows: int
+) -> tuple[list[_Piece], list[Labels]]:
+    """The gradient rows that belong to the rows of each piece, and their new labels."""
+    offset = 0
+    followers, new_samples = [], []
+    for piece in pieces:
+        gradient = piece.operand.gradients.get(name)
+        if gradient is not None:
+            source, samples = _follow_one(piece, gradient, offset, n_rows)
+            followers.append(_Piece(gradient, source, None))
+            new_samples.append(samples)
+        offset += piece.n_rows
+    return followers, new_samples
+
+
+def _follow_one(
+    piece: _Piece, gradient: Operand, offset: int, n_rows: int
+) -> tuple[Index | None, Labels]:
+    source, destination = piece.source, piece.destination
+    names = gradient.samples._names
+    n_parents = piece.operand.rows.n_rows
+    traced = destination is not None and not isinstance(destination, np.ndarray)
+    if not gradient.samples.is_static or traced:
+        if source is not None:
+            raise TracedLabelsError("selecting rows with gradients", names)
+        values = follow_traced(gradient.samples.values, n_parents, offset, destination)
+        return None, Labels._make(names, values, static=False)
+    if source is None and destination is None:
+        rows, parents = None, gradient.parents + np.int32(offset)
+    else:
+        target = np.arange(offset, offset + piece.n_rows)
+        if destination is not None:
+            target = destination
+        rows, parents = _find_followers(source, target, gradient.parents, n_parents)
+        inside = (parents >= 0) & (parents < n_rows)
+        if not bool(np.all(inside)):
+            rows, parents = np.arange(len(inside)) if rows is None else rows, parents
+            rows, parents = rows[inside], parents[inside]
+    values = gradient.samples.values
+    values = (values if rows is None else values[rows]).copy()
+    values[:, 0] = parents
+    return rows, Labels._make(names, values)
+
+
+def _find_followers(
+    source: np.ndarray | None, target: np.ndarray, parents: np.ndarray, n_parents: int
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Which gradient rows follow their parents, and the new row of each parent."""
+    if source is None:
+        return None, target[parents]
+    inside = source < n_parents
+    source, target = source[inside], target[inside]
+    new_row = np.full(n_parents, -1)
+    new_row[source] = target
+    if np.count_nonzero(new_row >= 0) == len(source):
+        moved = new_row[parents]
+        rows = np.flatnonzero(moved >= 0)
+        return (None if len(rows) == len(parents) else rows), moved[rows]
+    i, rows = join_rows(source, parents)  # some rows are there several times
+    return rows, target[i]
+
+
+def _all_same(samples: Sequence[Labels]) -> bool:
+    return all(labels == samples[0] for labels in samples[1:])
+
+
+def _merge(
+    pieces: Sequence[_Piece], samples: Sequence[Labels]
+) -> tuple[list[_Piece], list[Labels]]:
+    """Give rows with the same label the same destination."""
+    names = samples[0]._names
+    if all(labels.is_static for labels in samples):
+        rows = np.concatenate([labels.values for labels in samples])
+        first, destinations = unique_rows(rows)
+        merged = Labels._make(names, rows[first])
+    else:
+        rows = jnp.concatenate([labels.values for labels in samples])
+        values, destinations = merge_traced(rows)
+        merged = Labels._make(names, values, static=False)
+    ends = np.cumsum([len(labels) for labels in samples])
+    pieces = [
+        piece._replace(destination=destinations[end - len(labels) : end])
+        for piece, labels, end in zip(pieces, samples, ends, strict=True)
+    ]
+    return pieces, [merged]
+
+
+def _reorder(
+    piece: _Piece, samples: Labels, order_of: OrderOfRows
+) -> tuple[list[_Piece], Labels]:
+    order = order_of(samples.values)
+    source = order if piece.source is None else piece.source[order]
+    ordered = Labels._make(samples._names, samples.values[order])
+    return [piece._replace(source=source)], ordered
+
+
+def _end_to_end(samples: Sequence[Labels]) -> Labels:
+    if len(samples) == 1:
+        return samples[0]
+    names = samples[0]._names
+    values = [labels.values for labels in samples]
+    if all(labels.is_static for labels in samples):
+        return Labels._make(names, np.concatenate(values))
+    return Labels._make(names, jnp.concatenate(values), static=False)

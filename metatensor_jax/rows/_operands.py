@@ -1,0 +1,90 @@
+"""Blocks whose rows are yet to be taken, and which rows belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..block import TensorBlock
+from ..errors import TracedLabelsError
+from ..execution import Index, Rows
+from ..labels import Labels
+
+
+class Operand(NamedTuple):
+    """A block whose rows are yet to be taken."""
+
+    rows: Rows
+    samples: Labels
+    components: tuple[Labels, ...]
+    properties: Labels
+    gradients: Mapping[str, Operand]
+
+    @classmethod
+    def of(cls, block: TensorBlock) -> Operand:
+        """All rows of this block."""
+        structure = block._structure
+        gradients = {name: cls.of(gradient) for name, gradient in block.gradients()}
+        return cls(
+            Rows(block.values),
+            block.samples,
+            structure.components,
+            structure.properties,
+            gradients,
+        )
+
+    @classmethod
+    def of_array(cls, array: Any, samples: Labels) -> Operand:
+        """One row of an array per sample, without gradients."""
+        return cls(Rows(array), samples, (), samples, {})
+
+    @property
+    def parents(self) -> Any:
+        """For a gradient: the row of the values that each row is a gradient of."""
+        return self.samples.values[:, 0]
+
+
+def parameters_of(operands: Iterable[Operand]) -> list[str]:
+    """All parameters that there are gradients for."""
+    return sorted({name for operand in operands for name in operand.gradients})
+
+
+def take_rows(x: Operand, index: Index, kept: Mapping[str, Any]) -> Operand:
+    """Some rows of a block, with those of its gradients that are in ``kept``."""
+    gradients = {
+        name: take_gradient(x.gradients[name], index, kept[name])
+        for name in kept
+        if name in x.gradients
+    }
+    return x._replace(rows=x.rows.take(index), gradients=gradients)
+
+
+def take_gradient(x: Operand, index: Index, kept: Mapping[str, Any]) -> Operand:
+    if not x.samples.is_static or not isinstance(index, np.ndarray):
+        raise TracedLabelsError(
+            "taking rows with gradients of gradients", x.samples._names
+        )
+    new_parents, rows = join_rows(index, x.parents)
+    values = np.column_stack([new_parents, x.samples.values[rows, 1:]])
+    samples = Labels._make(x.samples._names, values.astype(np.int32))
+    return take_rows(x, rows, kept)._replace(samples=samples)
+
+
+def join_rows(index: np.ndarray, parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs ``(i, j)`` with ``index[i] == parents[j]``, in order of ``i``."""
+    order = np.argsort(parents, kind="stable")
+    starts = np.searchsorted(parents, index, "left", order)
+    counts = np.searchsorted(parents, index, "right", order) - starts
+    i = np.repeat(np.arange(len(index)), counts)
+    steps = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return i, order[np.repeat(starts, counts) + steps]
+
+
+def is_everything(index: Index, n: int) -> bool:
+    return (
+        isinstance(index, np.ndarray)
+        and len(index) == n
+        and (n == 0 or (index[0] == 0 and bool(np.all(index == np.arange(n)))))
+    )

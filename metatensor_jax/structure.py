@@ -1,0 +1,160 @@
+"""The static halves of blocks and maps: all but their data.
+
+JAX keeps these in the structure of a pytree, compares them and hashes them, so they
+come with a digest: 16 bytes that are equal for equal structures only.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from . import display
+from .labels import Labels
+
+
+def _short(labels: Labels) -> str:
+    return f"#{labels.digest.hex()[:6]}"
+
+
+class BlockStructure:
+    """All of a block but its data: what JAX keeps in the structure of a pytree.
+
+    A block is this structure and a flat tuple of leaves: its values, the values of its
+    samples if these are traced, and then the leaves of its gradients in turn.
+    """
+
+    __slots__ = (
+        "_digest",
+        "components",
+        "gradients",
+        "n_leaves",
+        "properties",
+        "sample_names",
+        "samples",
+    )
+
+    def __init__(
+        self,
+        samples: Labels,
+        components: tuple[Labels, ...],
+        properties: Labels,
+        gradients: tuple[tuple[str, BlockStructure], ...],
+    ) -> None:
+        self.sample_names = samples._names
+        #: None for traced samples, which are a leaf
+        self.samples = samples if samples.is_static else None
+        self.components = components
+        self.properties = properties
+        #: by name, in the order of the names
+        self.gradients = gradients
+        self.n_leaves = 1 + (self.samples is None)
+        for _, gradient in gradients:
+            self.n_leaves += gradient.n_leaves
+        self._digest: bytes | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes that are equal for equal structures only; made once, lazily."""
+        if self._digest is None:
+            samples = b"" if self.samples is None else self.samples.digest
+            parts = [samples, self.properties.digest]
+            parts += [labels.digest for labels in self.components]
+            parts += [gradient.digest for _, gradient in self.gradients]
+            names = (self.sample_names, *(name for name, _ in self.gradients))
+            header = f"{names}{self.samples is None}{len(self.components)}"
+            content = header.encode() + b"".join(parts)
+            self._digest = blake2b(content, digest_size=16).digest()
+        return self._digest
+
+    def leaf_names(self, prefix: str) -> list[str]:
+        """How to reach each leaf of a block, such as ``.gradient('x').values``."""
+        names = [f"{prefix}.values"]
+        if self.samples is None:
+            names.append(f"{prefix}.samples.values")
+        for name, gradient in self.gradients:
+            names += gradient.leaf_names(f"{prefix}.gradient({name!r})")
+        return names
+
+    def leaves_are_data(self) -> list[bool]:
+        """Is each leaf the values of a block, rather than those of labels?"""
+        flags = [True] if self.samples is not None else [True, False]
+        for _, gradient in self.gradients:
+            flags += gradient.leaves_are_data()
+        return flags
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, BlockStructure) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        # JAX prints two structures that should be equal and are not. Labels may differ
+        # in their entries alone, so these are here too, as a few digits of their hash.
+        axes = [("samples", self.sample_names, self.samples)]
+        axes += [("components", c._names, c) for c in self.components]
+        axes += [("properties", self.properties._names, self.properties)]
+        text = ", ".join(
+            f"{axis}=[{', '.join(names)}]"
+            + ("(traced)" if labels is None else f"({len(labels)}, {_short(labels)})")
+            for axis, names, labels in axes
+        )
+        text += "".join(f", {name}=({gradient})" for name, gradient in self.gradients)
+        return text
+
+
+class MapStructure:
+    """All of a map but its data: what JAX keeps in the structure of a pytree."""
+
+    __slots__ = ("_digest", "blocks", "info", "keys", "offsets")
+
+    def __init__(
+        self,
+        keys: Labels,
+        blocks: tuple[BlockStructure, ...],
+        info: tuple[tuple[str, str], ...],
+    ) -> None:
+        self.keys = keys
+        self.blocks = blocks
+        self.info = info
+        #: where the leaves of each block start, and the end
+        self.offsets = [0]
+        for block in blocks:
+            self.offsets.append(self.offsets[-1] + block.n_leaves)
+        self._digest: bytes | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes that are equal for equal structures only; made once."""
+        if self._digest is None:
+            hasher = blake2b(self.keys.digest, digest_size=16)
+            hasher.update(b"".join([block.digest for block in self.blocks]))
+            hasher.update(repr(self.info).encode())
+            self._digest = hasher.digest()
+        return self._digest
+
+    def leaf_names(self) -> list[str]:
+        """How to reach each leaf of a map."""
+        return [
+            name
+            for i, block in enumerate(self.blocks)
+            for name in block.leaf_names(f".blocks[{i}]")
+        ]
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, MapStructure) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        blocks = "; ".join(
+            f"{display.entry(self.keys.names, key)}: {block}"
+            for key, block in zip(self.keys.values, self.blocks, strict=True)
+        )
+        info = f" with info {dict(self.info)}" if self.info else ""
+        return f"keys=[{', '.join(self.keys._names)}], {{{blocks}}}{info}"

@@ -1,0 +1,523 @@
+"""The table of all operations: how to call each of them, and what holds for it.
+
+``test_cases.py`` asks every case the same questions. Operations whose result is not
+made of blocks are in ``ANSWERS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from structures import Input, Part, Structure
+
+import metatensor_jax as mts
+
+
+def keep(dtype: np.dtype) -> np.dtype:
+    """The result has the dtype of the input."""
+    return dtype
+
+
+def to_float(dtype: np.dtype) -> np.dtype:
+    """Integers become floats, as JAX divides them."""
+    return jax.dtypes.canonicalize_dtype(float) if dtype.kind == "i" else dtype
+
+
+def to_real(dtype: np.dtype) -> np.dtype:
+    """The real numbers with the same precision."""
+    return np.zeros(0, dtype).real.dtype
+
+
+def to_real_float(dtype: np.dtype) -> np.dtype:
+    """Both."""
+    return to_real(to_float(dtype))
+
+
+def one(structure: Structure) -> list[Input]:
+    """A single map."""
+    return [structure.input()]
+
+
+def two(structure: Structure) -> list[Input]:
+    """Two maps with the same labels, but other gradient rows."""
+    return [structure.input(), structure.input(1)]
+
+
+def everything(structure: Structure) -> bool:
+    """Any structure, except those that are made for linear systems."""
+    return not structure.name.startswith("square")
+
+
+def with_blocks(structure: Structure) -> bool:
+    """Structures with blocks, which may be empty."""
+    return everything(structure) and len(structure.sizes) > 0
+
+
+def with_components(structure: Structure) -> bool:
+    """Structures with a component."""
+    return everything(structure) and len(structure.components) > 0
+
+
+def with_two_of_each(structure: Structure) -> bool:
+    """Structures whose blocks have two samples and two properties."""
+    return everything(structure) and structure.smallest >= 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to call an operation."""
+
+    name: str
+    #: public names that this stands for
+    operations: Sequence[str]
+    call: Callable[..., Any]
+    #: the same for single blocks
+    of_block: Callable[..., Any] | None = None
+    inputs: Callable[[Structure], list[Input]] = one
+    suits: Callable[[Structure], bool] = everything
+    #: only moves rows: NumPy arrays stay such, and nothing is rounded
+    moves: bool = False
+    #: its values must be positive
+    positive: bool = False
+    #: linear in the values of all inputs together: only the first derivative matters
+    linear: bool = False
+    #: stored gradients are the derivatives of the values
+    derives: bool = True
+    #: the values of a result can be differentiated by JAX
+    autodiff: bool = True
+    #: the values of the result do not depend on those of the input
+    constant: bool = False
+    #: the values of the result are not defined at all
+    undefined: bool = False
+    #: dtype of the result
+    dtype: Callable[[np.dtype], np.dtype] = keep
+    #: dtypes that make no sense, by their kind
+    not_for: str = ""
+    #: what needs the values of samples; None: nothing does, they can be traced
+    needs_samples: str | None = None
+    #: the same, for structures with gradients only
+    needs_gradient_samples: str | None = None
+
+    def arguments(self, structure: Structure) -> list[Input]:
+        """The inputs as functions of parameters."""
+        inputs = self.inputs(structure)
+        return [x.positive() for x in inputs] if self.positive else inputs
+
+    def stored(self, structure: Structure) -> list[mts.TensorMap]:
+        """The inputs with stored gradients."""
+        return [x.stored() for x in self.arguments(structure)]
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+# --- arguments ---------------------------------------------------------------------
+
+SYSTEM_0 = mts.Labels("system", [[0]])
+SYSTEMS = mts.Labels.range("system", 3)
+ATOMS = [mts.Labels("atom", [[2], [0]]), mts.Labels("atom", [[1]])]
+N_0 = mts.Labels("n", [[0]])
+KEY_0 = mts.Labels("a", [[0]])
+RANDOM_KEY = np.array([0, 7], np.uint32)
+
+
+def _without_gradients(part: Part) -> Part:
+    """Without components and gradients, and with other samples."""
+    x = part.smooth
+    shape = (slice(None), *[0] * len(part.components))
+    lead = (slice(None),)
+    x = x._replace(
+        values=x.values[shape],
+        first=0 * x.first[(*lead, *shape)],
+        second=0 * x.second[(*lead, *lead, *shape)],
+        tree={},
+    )
+    return Part(x, part.samples.rename("atom", "other"), (), part.properties)
+
+
+def _for_dot(structure: Structure) -> list[Input]:
+    a, b = two(structure)
+    return [a, b.change(_without_gradients)]
+
+
+def _for_system(structure: Structure) -> list[Input]:
+    """Two maps with the same gradient rows; the second one has a single property."""
+    rng = np.random.default_rng(1)
+
+    def column(part: Part) -> Part:
+        x = part.smooth
+        factor = 1 + rng.random((*x.values.shape[:-1], 1))
+        x = x._replace(
+            values=x.values[..., :1] * factor,
+            first=x.first[..., :1] * factor,
+            second=x.second[..., :1] * factor,
+        )
+        labels = part.properties
+        return part._replace(
+            smooth=x, properties=mts.Labels(labels.names, labels.values[:1])
+        )
+
+    a = structure.input()
+    return [a, a.change(column)]
+
+
+def _is_square(structure: Structure) -> bool:
+    return structure.name.startswith("square")
+
+
+def _has_many_rows(structure: Structure) -> bool:
+    return structure.name in ("no_gradients", "dense", "nested", "square", "complex")
+
+
+# --- the table ---------------------------------------------------------------------
+
+
+def _arithmetic() -> list[Case]:
+    binary = {"inputs": two}
+    return [
+        Case("add", ["add"], mts.add, linear=True, **binary),
+        Case("add_number", ["add"], lambda x: mts.add(x, 2), linear=True),
+        Case("subtract", ["subtract"], mts.subtract, linear=True, **binary),
+        Case(
+            "subtract_number", ["subtract"], lambda x: mts.subtract(x, 2), linear=True
+        ),
+        Case("multiply", ["multiply"], mts.multiply, **binary),
+        Case(
+            "multiply_number", ["multiply"], lambda x: mts.multiply(x, -3), linear=True
+        ),
+        Case("divide", ["divide"], mts.divide, dtype=to_float, **binary),
+        Case(
+            "divide_number",
+            ["divide"],
+            lambda x: mts.divide(x, 4),
+            linear=True,
+            dtype=to_float,
+        ),
+        Case("pow_integer", ["pow"], lambda x: mts.pow(x, 3)),
+        Case(
+            "pow_float", ["pow"], lambda x: mts.pow(x, 1.5), positive=True, not_for="i"
+        ),
+        Case("abs", ["abs"], mts.abs, dtype=to_real),
+        Case("operators", ["add"], lambda x, y: (x + y) * x / 2 - -y, not_for="i", **binary),
+    ]
+
+
+def _linear_algebra() -> list[Case]:
+    systems = {"inputs": _for_system, "derives": False, "not_for": "ic"}
+    return [
+        Case("dot", ["dot"], mts.dot, inputs=_for_dot, needs_samples="`tensor_2`"),
+        Case(
+            "solve",
+            ["solve"],
+            mts.solve,
+            suits=_is_square,
+            **systems,
+        ),
+        Case(
+            "lstsq",
+            ["lstsq"],
+            lambda x, y: mts.lstsq(x, y, rcond=None),
+            suits=_has_many_rows,
+            **systems,
+        ),
+    ]
+
+
+def _over_samples(kind: str, **options: Any) -> list[Case]:
+    name = f"{kind}_over_samples"
+    of_map, of_block = getattr(mts, name), getattr(mts, f"{name}_block")
+    operations = [name, f"{name}_block"]
+    linear = kind in ("sum", "mean")
+    curved = None if linear else "selecting rows with gradients"
+    return [
+        Case(
+            name,
+            operations,
+            lambda x: of_map(x, "atom"),
+            lambda x: of_block(x, "atom"),
+            linear=linear,
+            needs_samples="without `out_samples=`",
+            **options,
+        ),
+        Case(
+            f"{name}_out_samples",
+            operations,
+            lambda x: of_map(x, ["atom"], out_samples=SYSTEMS),
+            lambda x: of_block(x, ["atom"], out_samples=SYSTEMS),
+            linear=linear,
+            needs_gradient_samples=curved,
+            **options,
+        ),
+        Case(
+            f"{name}_all",
+            operations,
+            lambda x: of_map(x, ["atom", "system"]),
+            lambda x: of_block(x, ["atom", "system"]),
+            linear=linear,
+            needs_samples="without `out_samples=`",
+            **options,
+        ),
+    ]
+
+
+def _over_properties(kind: str, **options: Any) -> list[Case]:
+    name = f"{kind}_over_properties"
+    of_map, of_block = getattr(mts, name), getattr(mts, f"{name}_block")
+    return [
+        Case(
+            f"{name}{suffix}",
+            [name, f"{name}_block"],
+            lambda x, names=names: of_map(x, names),
+            lambda x, names=names: of_block(x, names),
+            linear=kind in ("sum", "mean"),
+            **options,
+        )
+        for suffix, names in [("", "l"), ("_all", ["l", "n"])]
+    ]
+
+
+def _reductions() -> list[Case]:
+    dtypes = {"sum": keep, "mean": to_float, "var": to_real_float, "std": to_real_float}
+    return [
+        case
+        for kind, dtype in dtypes.items()
+        for case in [
+            *_over_samples(kind, moves=kind == "sum", dtype=dtype),
+            *_over_properties(kind, dtype=dtype),
+        ]
+    ]
+
+
+def _joining() -> list[Case]:
+    options = {"inputs": two, "moves": True, "linear": True}
+
+    def blocks(axis: str) -> Callable[..., Any]:
+        return lambda x, y: mts.join_blocks([x, y, x], axis, add_dimension="from")
+
+    def maps(axis: str, **how: Any) -> Callable[..., Any]:
+        return lambda x, y: mts.join([x, y, x], axis, add_dimension="from", **how)
+
+    def some_keys(how: str) -> Callable[..., Any]:
+        def join(x: mts.TensorMap, y: mts.TensorMap) -> mts.TensorMap:
+            return maps("samples", different_keys=how)(x, mts.filter_blocks(y, KEY_0))
+
+        return join
+
+    names = ["join", "join_blocks"]
+    return [
+        Case("join_samples", names, maps("samples"), blocks("samples"), **options),
+        Case(
+            "join_properties",
+            names,
+            maps("properties"),
+            blocks("properties"),
+            needs_samples="comparing labels",
+            **options,
+        ),
+        Case("join_union", ["join"], some_keys("union"), **options),
+        Case("join_intersection", ["join"], some_keys("intersection"), **options),
+    ]
+
+
+def _selection() -> list[Case]:
+    moves = {"moves": True, "linear": True}
+    by_values = {"needs_samples": "Labels.select", **moves}
+    positions = {"suits": with_two_of_each, **moves}
+    slices, splits = ["slice", "slice_block"], ["split", "split_block"]
+
+    def both(name: str, *args: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        of_map, of_block = getattr(mts, name), getattr(mts, f"{name}_block")
+        return lambda x: of_map(x, *args), lambda x: of_block(x, *args)
+
+    return [
+        Case("slice_samples", slices, *both("slice", "samples", SYSTEM_0), **by_values),
+        Case(
+            "slice_samples_at",
+            slices,
+            *both("slice", "samples", [1, 0]),
+            needs_gradient_samples="selecting rows with gradients",
+            **positions,
+        ),
+        Case("slice_properties", slices, *both("slice", "properties", N_0), **moves),
+        Case(
+            "slice_properties_at",
+            slices,
+            *both("slice", "properties", np.array([-1, 0])),
+            **positions,
+        ),
+        Case("split_samples", splits, *both("split", "samples", ATOMS), **by_values),
+        Case(
+            "split_samples_at",
+            splits,
+            *both("split", "samples", [[1, 0], [], [1]]),
+            needs_samples="needs the values",
+            **positions,
+        ),
+        Case(
+            "split_properties",
+            splits,
+            *both("split", "properties", [N_0, N_0, mts.Labels("l", [[1]])]),
+            **moves,
+        ),
+        Case("filter_blocks", ["filter_blocks"], lambda x: mts.filter_blocks(x, KEY_0), **moves),
+        Case("drop_blocks", ["drop_blocks"], lambda x: mts.drop_blocks(x, KEY_0), **moves),
+        Case("drop_empty_blocks", ["drop_empty_blocks"], mts.drop_empty_blocks, **moves),
+    ]
+
+
+def _dimensions() -> list[Case]:
+    moves = {"moves": True, "linear": True}
+    cases = []
+    for axis, old in [("keys", "b"), ("samples", "atom"), ("properties", "l")]:
+        calls: Mapping[str, Callable[..., Any]] = {
+            "append": lambda x, axis=axis: mts.append_dimension(x, axis, "new", 5),
+            "insert": lambda x, axis=axis: mts.insert_dimension(x, axis, 1, "new", 5),
+            "permute": lambda x, axis=axis: mts.permute_dimensions(x, axis, [1, 0]),
+            "rename": lambda x, axis=axis, old=old: mts.rename_dimension(
+                x, axis, old, "new"
+            ),
+            # only a dimension that was added can go without making entries equal
+            "remove": lambda x, axis=axis: mts.remove_dimension(
+                mts.append_dimension(x, axis, "new", 5), axis, "new"
+            ),
+        }
+        cases += [
+            Case(f"{verb}_{axis}", [_dimension(verb)], call, **moves)
+            for verb, call in calls.items()
+        ]
+    return cases
+
+
+def _dimension(verb: str) -> str:
+    return f"{verb}_dimensions" if verb == "permute" else f"{verb}_dimension"
+
+
+def _creation() -> list[Case]:
+    def case(name: str, **options: Any) -> Case:
+        operations = [name, f"{name}_block"]
+        of_map, of_block = getattr(mts, name), getattr(mts, f"{name}_block")
+        return Case(name, operations, of_map, of_block, moves=True, **options)
+
+    return [
+        case("zeros_like", constant=True, linear=True),
+        case("ones_like", constant=True, linear=True, derives=False),
+        case("empty_like", constant=True, undefined=True, linear=True, derives=False),
+        case("remove_gradients", linear=True, derives=False),
+        case("detach", linear=True, autodiff=False),
+        case("make_contiguous", linear=True),
+        Case(
+            "random_uniform_like",
+            ["random_uniform_like", "random_uniform_like_block"],
+            lambda x: mts.random_uniform_like(x, key=RANDOM_KEY),
+            constant=True,
+            linear=True,
+            derives=False,
+            not_for="ic",
+        ),
+    ]
+
+
+def _sorting() -> list[Case]:
+    options = {"moves": True, "linear": True}
+
+    def case(name: str, axes: Any, descending: bool = False, **more: Any) -> Case:
+        def call(x: mts.TensorMap) -> mts.TensorMap:
+            return mts.sort(x, axes, descending)
+
+        return Case(name, ["sort"], call, **options, **more)
+
+    return [
+        case("sort_samples", "samples", needs_samples="sorting samples"),
+        case("sort_descending", "samples", True, needs_samples="sorting samples"),
+        case("sort_keys", "keys"),
+        case("sort_components", "components"),
+        case("sort_properties", ["properties", "keys"]),
+        Case(
+            "sort",
+            ["sort", "sort_block"],
+            lambda x: mts.sort(x, ["samples", "components", "properties"]),
+            mts.sort_block,
+            needs_samples="sorting samples",
+            **options,
+        ),
+    ]
+
+
+def _keys() -> list[Case]:
+    options = {"moves": True, "linear": True, "suits": with_blocks}
+
+    def case(name: str, method: str, *args: Any, **more: Any) -> Case:
+        arguments = {k: more.pop(k) for k in list(more) if k in _KEY_OPTIONS}
+
+        def call(x: mts.TensorMap) -> mts.TensorMap:
+            return getattr(x, method)(*args, **arguments)
+
+        return Case(name, [f"TensorMap.{method}"], call, **{**options, **more})
+
+    needs = {"needs_samples": "comparing labels"}
+    entries = mts.Labels("a", [[1], [7], [0]])
+    return [
+        case("keys_to_samples", "keys_to_samples", "a", needs_samples="sorting"),
+        case("keys_to_samples_unsorted", "keys_to_samples", ["b", "a"], sort_samples=False),
+        case("keys_to_samples_fill", "keys_to_samples", "a", sort_samples=False, fill_value=3.0),
+        case("keys_to_properties", "keys_to_properties", "b", **needs),
+        case(
+            "keys_to_properties_unsorted",
+            "keys_to_properties",
+            ["a", "b"],
+            sort_samples=False,
+            **needs,
+        ),
+        case(
+            "keys_to_properties_entries",
+            "keys_to_properties",
+            entries,
+            fill_value=3.0,
+            needs_samples="needs the values",
+        ),
+        case(
+            "components_to_properties",
+            "components_to_properties",
+            "component_0",
+            suits=with_components,
+        ),
+    ]
+
+
+_KEY_OPTIONS = ("sort_samples", "fill_value")
+
+CASES = [
+    *_arithmetic(),
+    *_linear_algebra(),
+    *_reductions(),
+    *_joining(),
+    *_selection(),
+    *_dimensions(),
+    *_creation(),
+    *_sorting(),
+    *_keys(),
+]
+
+
+# --- results that are not made of blocks -------------------------------------------
+
+
+#: public names, tested by test_answers.py
+ANSWERS = [
+    *(
+        f"{kind}{block}{raising}"
+        for kind in ("equal", "allclose", "equal_metadata")
+        for block in ("", "_block")
+        for raising in ("", "_raise")
+    ),
+    "is_contiguous",
+    "is_contiguous_block",
+    "unique_metadata",
+    "unique_metadata_block",
+    "one_hot",
+    "block_from_array",
+]
