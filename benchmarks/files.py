@@ -4,8 +4,8 @@ Prints milliseconds for a map of four large blocks (500 MB) and for one of 5,000
 blocks with gradients, and the ratio to metatensor. Both use the same folder, in turns;
 the best of a few rounds counts. Loading is measured twice: until the map is there, and
 until all its values were read as well, because we map files and metatensor copies them.
-The limit is for the ratios of loading; the exit status is 1 if one is missed. Saving to a
-path has no limit: ours waits until the data is on the disk, metatensor does not.
+The limit is for the ratios of loading; the exit status is 1 if one is missed. Saving to
+a path has none: ours waits until the data is on the disk, metatensor does not.
 
     python benchmarks/files.py [--megabytes 500] [--blocks 5000] [--repeat 3]
 """

@@ -112,7 +112,11 @@ MEMBER_DAMAGE: dict[str, tuple[str, bytes, str]] = {
     "data cut": (VALUES, MEMBERS[VALUES][:-1], "there are 47"),
     "data too long": (VALUES, MEMBERS[VALUES] + b"\0", "there are 49"),
     "header cut": (VALUES, MEMBERS[VALUES][:50], "EOF"),
-    "header length": (VALUES, raw_header(b"{}", length=(1 << 32) - 1), "EOF"),
+    "header length": (
+        VALUES,
+        raw_header(b"{}", length=(1 << 32) - 1),
+        "too large: 4294967295",
+    ),
     "header is long": (VALUES, raw_header(b" " * 10**7), "header"),
     "header is no text": (VALUES, raw_header(bytes(range(128, 256))), "header"),
     "header is empty": (VALUES, raw_header(b""), "header"),

@@ -7,6 +7,7 @@ anything is made.
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from typing import Any
@@ -33,24 +34,59 @@ def encode(array: np.ndarray) -> tuple[bytes, memoryview]:
             "as with `.to(dtype='float32')`"
         )
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    header = io.BytesIO()
-    description = npy.header_data_from_array_1_0(array)
-    if array.itemsize == 1:
-        # metatensor wants a byte order, also where it means nothing
-        description["descr"] = description["descr"].replace("|", "<")
-    npy.write_array_header_1_0(header, description)
     data = array.reshape(-1).view(np.uint8).data if array.nbytes else memoryview(b"")
-    return header.getvalue(), data
+    return _make_header(array.dtype, array.shape), data
+
+
+# Files have thousands of members with a few different headers, and NumPy takes longer
+# for a header than for the data of a small block.
+@functools.lru_cache(maxsize=4096)
+def _make_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    descr: Any = npy.dtype_to_descr(dtype)
+    if dtype.itemsize == 1:
+        # metatensor wants a byte order, also where it means nothing
+        descr = descr.replace("|", "<")
+    header = io.BytesIO()
+    description = {"descr": descr, "fortran_order": False, "shape": shape}
+    npy.write_array_header_1_0(header, description)
+    return header.getvalue()
 
 
 def decode(data: memoryview) -> np.ndarray:
     """The array in these bytes, a view of them. Raises ``ValueError`` if damaged."""
-    header = io.BytesIO(data[: _MAX_HEADER + 12])
-    version = npy.read_magic(header)
+    header = _header_of(data)
+    shape, fortran_order, dtype = _read_header(header)
+    content = data[len(header) :]
+    expected = math.prod(shape) * dtype.itemsize
+    if len(content) != expected:
+        raise ValueError(
+            f"shape {shape} of {dtype} takes {expected} bytes, but there are "
+            f"{len(content)}"
+        )
+    if expected == 0:
+        return np.zeros(shape, dtype)
+    flat = np.frombuffer(content, dtype)
+    return flat.reshape(shape, order="F" if fortran_order else "C")
+
+
+def _header_of(data: memoryview) -> bytes:
+    version = npy.read_magic(io.BytesIO(data[:8]))
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"unknown version {version} of the npy format")
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran_order, dtype = read(header, max_header_size=_MAX_HEADER)
+    start = 10 if version == (1, 0) else 12
+    size = int.from_bytes(data[8:start], "little")
+    if size > _MAX_HEADER:
+        raise ValueError(f"its header is too large: {size} bytes")
+    return bytes(data[: start + size])
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """The shape, whether it is in Fortran order, and the dtype."""
+    file = io.BytesIO(header)
+    is_first = npy.read_magic(file) == (1, 0)
+    read = npy.read_array_header_1_0 if is_first else npy.read_array_header_2_0
+    shape, fortran_order, dtype = read(file, max_header_size=_MAX_HEADER)
     if dtype.hasobject:
         raise ValueError("it has Python objects, which are never loaded")
     if any(type(n) is not int or n < 0 for n in shape):
@@ -58,17 +94,7 @@ def decode(data: memoryview) -> np.ndarray:
     if dtype.itemsize == 0 and math.prod(shape) > 1:
         # as many as the file likes, for no bytes at all; unique labels are one at most
         raise ValueError(f"shape {shape} of {dtype}, which takes no space")
-    content = data[header.tell() :]
-    expected = math.prod(shape) * dtype.itemsize
-    if len(content) != expected:
-        raise ValueError(
-            f"shape {shape} of {dtype} takes {expected} bytes, but there are "
-            f"{len(content)}"
-        )
-    if dtype.itemsize == 0 or expected == 0:
-        return np.zeros(shape, dtype)
-    flat = np.frombuffer(content, dtype)
-    return flat.reshape(shape, order="F" if fortran_order else "C")
+    return shape, fortran_order, dtype
 
 
 def encode_values(values: Any) -> tuple[bytes, memoryview]:

@@ -1,0 +1,521 @@
+"""Operations that move rows, on NumPy arrays and under jit: times and targets.
+
+By hand means the same work on bare arrays, its labels included: with NumPy for what is
+called eagerly, with JAX for what runs under jit. See ``operations.py``.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import metatensor
+import metatensor.operations as theirs
+import numpy as np
+from timing import (
+    CPU,
+    WALL,
+    Bare,
+    Variant,
+    build,
+    exponent,
+    heading,
+    measure,
+    report,
+    verdict,
+    with_gradient,
+)
+
+import metatensor_jax as ours
+
+MAX_EXPONENT = 1.15
+ATOMS = 100  # of each system
+ONE_KEY = (["_"], [[0]])
+LIBRARIES = ((ours, ours), (metatensor, theirs))  # types, operations
+
+
+def atoms(n_systems: int, n_properties: int, seed: int = 0) -> Bare:
+    """One row for each atom, in order."""
+    rng = np.random.default_rng(seed)
+    row = np.arange(n_systems * ATOMS, dtype=np.int32)
+    samples = np.stack([row // ATOMS, row % ATOMS], 1)
+    return Bare(rng.random((len(row), n_properties)), samples)
+
+
+def variants(
+    call: Callable[[Any, Any], Any],
+    names: Sequence[str],
+    keys: Any,
+    bares: Sequence[Bare],
+) -> list[Variant]:
+    """A call of both libraries, ``call(operations, map)``, on a new map each time."""
+    return [
+        Variant(
+            lambda tensor, operations=operations: call(operations, tensor),
+            lambda types=types: build(types, names, keys, bares),
+            fresh=True,
+        )
+        for types, operations in LIBRARIES
+    ]
+
+
+# --- split ---------------------------------------------------------------------------
+
+SPLIT_SIZES = (2_000, 7_000, 14_000)
+SPLIT_SECONDS, SPLIT_GIGABYTES = 6.0, 4.0
+SPLIT_THEIRS = 300  # metatensor's time grows with the square of this
+
+
+def split() -> None:
+    """Into single systems, which is what a data loader does."""
+    heading(f"split into systems of {ATOMS} atoms, 3 blocks")
+    times = measure(*_split_variants(SPLIT_THEIRS))
+    report(f"{SPLIT_THEIRS:,} systems", times)
+    # in a process of its own, whose peak of memory is that of the split
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        measured, gigabytes = pool.apply(_split_alone)
+    for n, of_size in zip(SPLIT_SIZES, measured, strict=True):
+        report(f"{n:,} systems", of_size)
+    seconds = [of_size.ours for of_size in measured]
+    growth = exponent(SPLIT_SIZES, seconds)
+    print(
+        f"  {SPLIT_SIZES[-1]:,} systems: {seconds[-1]:.2f} s, "
+        f"{verdict(f'under {SPLIT_SECONDS:g} s', seconds[-1] < SPLIT_SECONDS)}; "
+        f"peak {gigabytes:.2f} GB, "
+        f"{verdict(f'under {SPLIT_GIGABYTES:g} GB', gigabytes < SPLIT_GIGABYTES)}; "
+        f"grows like n^{growth:.2f}, "
+        f"{verdict(f'at most n^{MAX_EXPONENT}', growth <= MAX_EXPONENT)}"
+    )
+
+
+def _split_alone() -> tuple[list[Any], float]:
+    measured = []
+    for n in SPLIT_SIZES:
+        our_variant, _, by_hand = _split_variants(n)
+        measured.append(measure(our_variant, None, by_hand, rounds=3))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return measured, peak / (1e9 if sys.platform == "darwin" else 1e6)
+
+
+def _split_variants(n: int) -> tuple[Variant, Variant, Variant]:
+    bares = [atoms(n, width, seed=width) for width in (1, 3, 5)]
+    keys = (["o3_lambda"], [[0], [1], [2]])
+
+    def variant(types: Any, operations: Any) -> Variant:
+        selections = [types.Labels(["system"], np.array([[i]])) for i in range(n)]
+        return Variant(
+            lambda tensor: operations.split(tensor, "samples", selections),
+            lambda: build(types, *keys, bares),
+            fresh=True,
+        )
+
+    def by_hand(_: Any) -> Any:
+        parts = []
+        for bare in bares:
+            system = bare.samples[:, 0]
+            ends = np.searchsorted(system, np.arange(n + 1)).tolist()
+            for start, stop in zip(ends, ends[1:], strict=False):
+                parts.append((bare.values[start:stop], bare.samples[start:stop]))
+        return [values for values, _ in parts]
+
+    return variant(ours, ours), variant(metatensor, theirs), Variant(by_hand)
+
+
+# --- sum_over_samples ----------------------------------------------------------------
+
+
+def sums() -> None:
+    """From atoms to systems."""
+    heading("sum_over_samples, atoms to systems, eager")
+    plain = atoms(10_000, 1)
+    report("1,000,000 atoms", _measure_sum(plain), speedup=50)
+    one = with_gradient(plain, ATOMS, 1)
+    report("the same, 1 gradient row each", _measure_sum(one), speedup=30)
+    several = with_gradient(atoms(2_500, 1), ATOMS, 4)
+    report("250,000 atoms, 4 gradient rows each", _measure_sum(several), speedup=30)
+    heading("sum_over_samples, under jit")
+    report("1,000,000 atoms", _measure_jitted_sum(plain), overhead=1.2)
+    report("the same, 1 gradient row each", _measure_jitted_sum(one), overhead=1.2)
+    report(
+        "250,000 atoms, 4 gradient rows each",
+        _measure_jitted_sum(several),
+        overhead=1.2,
+    )
+
+
+def _sum_atoms(operations: Any, tensor: Any) -> Any:
+    return operations.sum_over_samples(tensor, "atom")
+
+
+def _measure_sum(bare: Bare) -> Any:
+    def by_hand(_: Any) -> Any:
+        starts, system = _runs(bare.samples[:, 0])
+        summed = [np.add.reduceat(bare.values, starts)]
+        if bare.gradient is not None:
+            order, starts, _ = _merged_gradient(bare, system)
+            if order is None:
+                summed.append(bare.gradient)
+            else:
+                summed.append(np.add.reduceat(bare.gradient[order], starts))
+        return summed
+
+    return measure(*variants(_sum_atoms, *ONE_KEY, [bare]), Variant(by_hand))
+
+
+def _runs(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of a sorted column: where each run starts, and the run of each row."""
+    new = np.concatenate([[True], column[1:] != column[:-1]])
+    return np.flatnonzero(new), np.cumsum(new) - 1
+
+
+def _merged_gradient(bare: Bare, system: np.ndarray) -> tuple[Any, Any, np.ndarray]:
+    """Which order brings rows of the same atom together, where each of them starts.
+
+    The order is None if there is nothing to bring together.
+    """
+    parent, _, atom = bare.gradient_samples.T
+    keys = system[parent] * ATOMS + atom
+    rows = np.stack([system[parent], *bare.gradient_samples[:, 1:].T], 1)
+    if bool(np.all(keys[1:] > keys[:-1])):
+        return None, None, rows
+    order = np.argsort(keys, kind="stable")
+    starts, _ = _runs(keys[order])
+    return order, starts, rows[order[starts]]
+
+
+def _measure_jitted_sum(bare: Bare) -> Any:
+    starts, system = _runs(bare.samples[:, 0])
+    n_systems, destination, n_rows = len(starts), None, 0
+    if bare.gradient is not None:
+        order, starts, _ = _merged_gradient(bare, system)
+        if order is not None:
+            n_rows = len(starts)
+            destination = np.empty(len(order), np.int64)
+            destination[order] = np.repeat(
+                np.arange(n_rows), np.diff(starts, append=len(order))
+            )
+
+    @jax.jit
+    def by_hand(arrays: Any) -> Any:
+        values, *gradient = arrays
+        summed = jax.ops.segment_sum(values, system, n_systems, indices_are_sorted=True)
+        if not gradient:
+            return [summed]
+        if destination is None:
+            return [summed, jnp.copy(gradient[0])]
+        return [summed, jax.ops.segment_sum(gradient[0], destination, n_rows)]
+
+    program = jax.jit(lambda tensor: ours.sum_over_samples(tensor, "atom"))
+    return measure(
+        Variant(program, lambda: build(ours, *ONE_KEY, [bare]).to(arrays="jax")),
+        None,
+        Variant(by_hand, lambda: [jnp.asarray(array) for array in bare.arrays]),
+        clock=WALL,
+        rounds=15,
+    )
+
+
+# --- join ----------------------------------------------------------------------------
+
+N_MAPS = 1_000
+
+
+def join() -> None:
+    """Maps of single systems, with gradients, to one map."""
+    heading(f"join {N_MAPS:,} maps along samples, with gradients")
+    for name, present in (
+        ("the same keys", lambda system: [0, 1]),
+        ("the union of keys", lambda system: [[0, 1], [1, 2], [0, 2]][system % 3]),
+    ):
+        report(name, _measure_join(present), speedup=20)
+
+
+def _measure_join(present: Callable[[int], list[int]]) -> Any:
+    n_atoms = 12
+    systems: list[dict[int, Bare]] = []
+    rng = np.random.default_rng(0)
+    for system in range(N_MAPS):
+        bares = {}
+        for key in present(system):
+            atom = np.arange(key, n_atoms, 2, dtype=np.int32)
+            samples = np.stack([np.full_like(atom, system), atom], 1)
+            bare = Bare(rng.random((len(atom), 8)), samples)
+            bares[key] = with_gradient(bare, n_atoms, 4, system)
+        systems.append(bares)
+
+    def variant(types: Any, operations: Any) -> Variant:
+        return Variant(
+            lambda maps: operations.join(maps, "samples", different_keys="union"),
+            lambda: [
+                build(types, ["center_type"], [[key] for key in bares], bares.values())
+                for bares in systems
+            ],
+            fresh=True,
+        )
+
+    def by_hand(_: Any) -> Any:
+        joined = []
+        for key in sorted({key for bares in systems for key in bares}):
+            bares = [bares[key] for bares in systems if key in bares]
+            lengths = [len(bare.values) for bare in bares]
+            offsets = np.cumsum([0, *lengths[:-1]])
+            joined.append(np.concatenate([bare.values for bare in bares]))
+            joined.append(np.concatenate([bare.gradient for bare in bares]))
+            np.concatenate([bare.samples for bare in bares])
+            rows = np.concatenate([bare.gradient_samples for bare in bares])
+            rows[:, 0] += np.repeat(offsets, [len(b.gradient) for b in bares]).astype(
+                np.int32
+            )
+        return joined
+
+    return measure(
+        variant(ours, ours), variant(metatensor, theirs), Variant(by_hand), rounds=5
+    )
+
+
+# --- sort, unique_metadata, slice ----------------------------------------------------
+
+N_ROWS = (10_000, 100_000, 1_000_000)
+
+
+def order_and_choice() -> None:
+    """Of rows in order, and in random order."""
+    heading("sort, unique_metadata, slice: samples, eager")
+    shuffled = [_shuffled(atoms(n // ATOMS, 1)) for n in N_ROWS]
+    in_order = [atoms(n // ATOMS, 1) for n in N_ROWS]
+    for name, bares, measure_one, speedup in (
+        ("sort, random order", shuffled, _measure_sort, 10),
+        ("unique_metadata, in order", in_order, _measure_unique, 10),
+        ("unique_metadata, random order", shuffled, _measure_unique, 10),
+        ("slice, in order", in_order, _measure_slice, 4),
+        ("slice, random order", shuffled, _measure_slice, 4),
+    ):
+        measured = [measure_one(bare) for bare in bares]
+        for n, times in zip(N_ROWS, measured, strict=True):
+            last = n == N_ROWS[-1]
+            report(f"{name}, {n:,} rows", times, speedup=speedup if last else None)
+        growth = exponent(N_ROWS, [times.ours for times in measured])
+        target = verdict(f"at most n^{MAX_EXPONENT}", growth <= MAX_EXPONENT)
+        print(f"  grows like n^{growth:.2f}, {target}", flush=True)
+
+
+def _shuffled(bare: Bare) -> Bare:
+    order = np.random.default_rng(1).permutation(len(bare.values))
+    return Bare(bare.values[order], bare.samples[order])
+
+
+def _measure_sort(bare: Bare) -> Any:
+    def by_hand(_: Any) -> Any:
+        system, atom = bare.samples.T
+        order = np.lexsort((atom, system))
+        _ = bare.samples[order]
+        return bare.values[order]
+
+    def call(operations: Any, tensor: Any) -> Any:
+        return operations.sort(tensor)
+
+    return measure(*variants(call, *ONE_KEY, [bare]), Variant(by_hand))
+
+
+def _measure_unique(bare: Bare) -> Any:
+    def by_hand(_: Any) -> Any:
+        system = bare.samples[:, 0]
+        there = np.zeros(int(system.max()) + 1, bool)
+        there[system] = True
+        return np.flatnonzero(there).astype(np.float64)
+
+    def call(operations: Any, tensor: Any) -> Any:
+        return operations.unique_metadata(tensor, "samples", "system")
+
+    return measure(*variants(call, *ONE_KEY, [bare]), Variant(by_hand))
+
+
+def _measure_slice(bare: Bare) -> Any:
+    n_systems = len(bare.values) // ATOMS
+    chosen = np.arange(0, n_systems, 10, dtype=np.int32)
+
+    def by_hand(_: Any) -> Any:
+        wanted = np.zeros(n_systems, bool)
+        wanted[chosen] = True
+        rows = np.flatnonzero(wanted[bare.samples[:, 0]])
+        _ = bare.samples[rows]
+        return bare.values[rows]
+
+    selections = {
+        operations: types.Labels(["system"], chosen.reshape(-1, 1))
+        for types, operations in LIBRARIES
+    }
+
+    def call(operations: Any, tensor: Any) -> Any:
+        return operations.slice(tensor, "samples", selections[operations])
+
+    return measure(*variants(call, *ONE_KEY, [bare]), Variant(by_hand))
+
+
+# --- keys_to_properties, keys_to_samples ---------------------------------------------
+
+N_TYPES, MAX_LAMBDA, N_ATOMS, N_RADIAL = 4, 4, 2_000, 4
+KEY_NAMES = ["o3_lambda", "center_type", "neighbor_type"]
+
+
+def keys() -> None:
+    """A spherical expansion. By hand: copies, where the index arrays are known."""
+    n_blocks = (MAX_LAMBDA + 1) * N_TYPES**2
+    for jitted in (False, True):
+        how = "under jit" if jitted else "eager"
+        heading(f"keys of {n_blocks} blocks, {N_ATOMS:,} atoms, {how}")
+        for per_row in (0, 3):
+            expansion = _expansion(per_row)
+            with_or_without = "with gradients" if per_row else "no gradients"
+            for method, moved in (
+                ("keys_to_properties", "neighbor_type"),
+                ("keys_to_samples", "center_type"),
+            ):
+                name = f"{method}, {with_or_without}"
+                if jitted:
+                    times = _measure_jitted_keys(expansion, method, moved)
+                    report(name, times, overhead=1.5)
+                else:
+                    times = _measure_keys(expansion, method, moved)
+                    report(name, times, speedup=5 if per_row else 2)
+
+
+Expansion = dict[tuple[int, int, int], Bare]
+
+
+def _expansion(gradient_rows: int) -> Expansion:
+    """Blocks whose samples overlap, but differ between types of neighbours."""
+    rng = np.random.default_rng(0)
+    atom = np.arange(N_ATOMS, dtype=np.int32)
+    samples = np.stack([atom // 20, atom % 20], 1)
+    center = rng.integers(N_TYPES, size=N_ATOMS)
+    has_neighbor = rng.random((N_TYPES, N_ATOMS)) < 0.8
+    blocks = {}
+    for o3_lambda in range(MAX_LAMBDA + 1):
+        for pair in np.ndindex(N_TYPES, N_TYPES):
+            rows = samples[(center == pair[0]) & has_neighbor[pair[1]]]
+            bare = Bare(rng.random((len(rows), 2 * o3_lambda + 1, N_RADIAL)), rows)
+            if gradient_rows:
+                bare = with_gradient(bare, 20, gradient_rows)
+            blocks[o3_lambda, *pair] = bare
+    return blocks
+
+
+def _measure_keys(expansion: Expansion, method: str, moved: str) -> Any:
+    copies = _copies(expansion, method)
+
+    def by_hand(_: Any) -> Any:
+        return [copy(np) for copy in copies]
+
+    def call(_: Any, tensor: Any) -> Any:
+        return getattr(tensor, method)(moved)
+
+    both = variants(call, KEY_NAMES, list(expansion), list(expansion.values()))
+    return measure(*both, Variant(by_hand))
+
+
+def _measure_jitted_keys(expansion: Expansion, method: str, moved: str) -> Any:
+    copies = _copies(expansion, method)
+    bares = list(expansion.values())
+    program = jax.jit(lambda tensor: getattr(tensor, method)(moved))
+
+    @jax.jit
+    def by_hand(arrays: Any) -> Any:
+        return [copy(jnp, arrays) for copy in copies]
+
+    def tensor() -> Any:
+        return build(ours, KEY_NAMES, list(expansion), bares).to(arrays="jax")
+
+    return measure(
+        Variant(program, tensor),
+        None,
+        Variant(
+            by_hand,
+            lambda: {
+                id(array): jnp.asarray(array) for bare in bares for array in bare.arrays
+            },
+        ),
+        clock=WALL,
+        rounds=15,
+    )
+
+
+class _Copy:
+    """One array of the result: rows of several arrays.
+
+    :param beside: the arrays are columns of the result, otherwise rows
+    :param places: where the rows of each array go; the last of them is the number of
+        rows of the result
+    """
+
+    def __init__(
+        self, arrays: list[np.ndarray], rows: list[np.ndarray], beside: bool
+    ) -> None:
+        self.arrays, self.beside = arrays, beside
+        together = np.concatenate(rows).astype(np.int64)
+        width = together.max(axis=0) + 1
+        keys = np.zeros(len(together), np.int64)
+        for i in range(together.shape[1]):
+            keys = keys * width[i] + together[:, i]
+        entries, inverse = np.unique(keys, return_inverse=True)
+        self.n = len(entries)
+        self.places = np.split(inverse, np.cumsum([len(r) for r in rows])[:-1])
+
+    def __call__(self, module: Any, on_device: Any = None) -> Any:
+        if on_device is None:
+            return self._by_numpy()
+        arrays = [on_device[id(array)] for array in self.arrays]
+        if not self.beside:
+            order = np.argsort(np.concatenate(self.places))
+            return jnp.concatenate(arrays)[order]
+        columns = []
+        for array, places in zip(arrays, self.places, strict=True):
+            source = np.full(self.n, len(array))
+            source[places] = np.arange(len(array))
+            columns.append(jnp.take(array, source, 0, mode="fill", fill_value=0))
+        return jnp.concatenate(columns, -1)
+
+    def _by_numpy(self) -> np.ndarray:
+        first = self.arrays[0]
+        if not self.beside:
+            out = np.empty((self.n, *first.shape[1:]))
+            for array, places in zip(self.arrays, self.places, strict=True):
+                out[places] = array
+            return out
+        out = np.zeros((self.n, *first.shape[1:-1], N_RADIAL * len(self.arrays)))
+        for i, (array, places) in enumerate(zip(self.arrays, self.places, strict=True)):
+            out[places, ..., i * N_RADIAL : (i + 1) * N_RADIAL] = array
+        return out
+
+
+def _copies(expansion: Expansion, method: str) -> list[_Copy]:
+    beside = method == "keys_to_properties"
+    moved = 2 if beside else 1
+    groups: dict[Any, list[Any]] = {}
+    for key, bare in expansion.items():
+        left = tuple(k for i, k in enumerate(key) if i != moved)
+        groups.setdefault(left, []).append((key[moved], bare))
+    copies = []
+    for members in groups.values():
+        bares = [bare for _, bare in members]
+        rows = [bare.samples for bare in bares]
+        if not beside:
+            rows = [np.insert(r, 2, k, axis=1) for (k, _), r in zip(members, rows)]
+        values = _Copy([bare.values for bare in bares], rows, beside)
+        copies.append(values)
+        if bares[0].gradient is not None:
+            gradient_rows = [
+                np.column_stack([places[bare.gradient_samples[:, 0]], r[:, 1:]])
+                for bare, places, r in (
+                    (b, p, b.gradient_samples)
+                    for b, p in zip(bares, values.places, strict=True)
+                )
+            ]
+            gradients = [bare.gradient for bare in bares]
+            copies.append(_Copy(gradients, gradient_rows, beside))
+    return copies
