@@ -10,6 +10,7 @@ import multiprocessing
 import resource
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -18,7 +19,6 @@ import metatensor
 import metatensor.operations as theirs
 import numpy as np
 from timing import (
-    CPU,
     WALL,
     Bare,
     Variant,
@@ -119,7 +119,7 @@ def _split_variants(n: int) -> tuple[Variant, Variant, Variant]:
         for bare in bares:
             system = bare.samples[:, 0]
             ends = np.searchsorted(system, np.arange(n + 1)).tolist()
-            for start, stop in zip(ends, ends[1:], strict=False):
+            for start, stop in pairwise(ends):
                 parts.append((bare.values[start:stop], bare.samples[start:stop]))
         return [values for values, _ in parts]
 
@@ -154,9 +154,11 @@ def _sum_atoms(operations: Any, tensor: Any) -> Any:
 
 def _measure_sum(bare: Bare) -> Any:
     def by_hand(_: Any) -> Any:
-        starts, system = _runs(bare.samples[:, 0])
+        starts = _starts(bare.samples[:, 0])
         summed = [np.add.reduceat(bare.values, starts)]
+        _ = bare.samples[starts, :1]
         if bare.gradient is not None:
+            system = _run_of_each(starts, len(bare.values))
             order, starts, _ = _merged_gradient(bare, system)
             if order is None:
                 summed.append(bare.gradient)
@@ -167,10 +169,13 @@ def _measure_sum(bare: Bare) -> Any:
     return measure(*variants(_sum_atoms, *ONE_KEY, [bare]), Variant(by_hand))
 
 
-def _runs(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of a sorted column: where each run starts, and the run of each row."""
-    new = np.concatenate([[True], column[1:] != column[:-1]])
-    return np.flatnonzero(new), np.cumsum(new) - 1
+def _starts(column: np.ndarray) -> np.ndarray:
+    """Where each run of a sorted column starts."""
+    return np.flatnonzero(np.concatenate([[True], column[1:] != column[:-1]]))
+
+
+def _run_of_each(starts: np.ndarray, n: int) -> np.ndarray:
+    return np.repeat(np.arange(len(starts)), np.diff(starts, append=n))
 
 
 def _merged_gradient(bare: Bare, system: np.ndarray) -> tuple[Any, Any, np.ndarray]:
@@ -184,21 +189,20 @@ def _merged_gradient(bare: Bare, system: np.ndarray) -> tuple[Any, Any, np.ndarr
     if bool(np.all(keys[1:] > keys[:-1])):
         return None, None, rows
     order = np.argsort(keys, kind="stable")
-    starts, _ = _runs(keys[order])
+    starts = _starts(keys[order])
     return order, starts, rows[order[starts]]
 
 
 def _measure_jitted_sum(bare: Bare) -> Any:
-    starts, system = _runs(bare.samples[:, 0])
+    starts = _starts(bare.samples[:, 0])
+    system = _run_of_each(starts, len(bare.values))
     n_systems, destination, n_rows = len(starts), None, 0
     if bare.gradient is not None:
         order, starts, _ = _merged_gradient(bare, system)
         if order is not None:
             n_rows = len(starts)
             destination = np.empty(len(order), np.int64)
-            destination[order] = np.repeat(
-                np.arange(n_rows), np.diff(starts, append=len(order))
-            )
+            destination[order] = _run_of_each(starts, len(order))
 
     @jax.jit
     def by_hand(arrays: Any) -> Any:
@@ -505,7 +509,10 @@ def _copies(expansion: Expansion, method: str) -> list[_Copy]:
         bares = [bare for _, bare in members]
         rows = [bare.samples for bare in bares]
         if not beside:
-            rows = [np.insert(r, 2, k, axis=1) for (k, _), r in zip(members, rows)]
+            rows = [
+                np.insert(r, 2, k, axis=1)
+                for (k, _), r in zip(members, rows, strict=True)
+            ]
         values = _Copy([bare.values for bare in bares], rows, beside)
         copies.append(values)
         if bares[0].gradient is not None:

@@ -124,7 +124,8 @@ def measure(
     """The best time of each variant, in turns, after a check that they do the same.
 
     :param rounds: how many turns each variant has
-    :param budget: seconds after which a variant has no further turn
+    :param budget: seconds after which a variant has no further turn; the first call,
+        which may have to compile, does not count
     """
     variants = [v for v in (ours, theirs, by_hand) if v is not None]
     arguments = [variant.setup() for variant in variants]
@@ -137,17 +138,17 @@ def measure(
     del result
     for other in sums[1:]:
         np.testing.assert_allclose(other, sums[0], rtol=1e-9)
-    spent = list(best)
+    spent = [0.0] * len(variants)
     for _ in range(rounds):
         for i, variant in enumerate(variants):
             if spent[i] >= budget:
                 continue
+            begin = time.perf_counter()
             if variant.fresh:
                 arguments[i] = None  # not two of them in memory
                 arguments[i] = variant.setup()
             gc.collect(0)
             calls = 1 if variant.fresh else max(1, min(50, int(0.01 / best[i])))
-            begin = time.perf_counter()
             start = clock()
             for _ in range(calls):
                 jax.block_until_ready(variant.run(arguments[i]))

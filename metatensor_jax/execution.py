@@ -25,11 +25,12 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
+from jax.core import Tracer, eval_context
 
 from .arrays import read_only
 from .block import TensorBlock
 from .conversion import check_not_narrowed
+from .errors import MetatensorError
 from .labels import Labels
 from .packing import run_starts
 from .tensor import TensorMap
@@ -120,15 +121,19 @@ def _take(array: np.ndarray, index: np.ndarray, fill: bool, value: Any) -> np.nd
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["operands", "args"],
-    meta_fields=["function", "rearranges"],
+    meta_fields=["function", "row_shape", "rearranges"],
 )
 @dataclass(frozen=True)
 class MapTask:
-    """A function of rows, for each row: ``function(*rows, *args)``."""
+    """A function of rows, for each row: ``function(*rows, *args)``.
+
+    :param row_shape: the shape of a row of the result
+    """
 
     function: Callable[..., Any]
     operands: tuple[Rows, ...]
-    args: tuple[Any, ...] = ()
+    args: tuple[Any, ...]
+    row_shape: tuple[int, ...]
     #: the function only moves elements, on the last axes of any array: NumPy can do it
     rearranges: bool = False
 
@@ -140,23 +145,35 @@ class MapTask:
         """The result, inside a program."""
         rows = [operand.trace() for operand in self.operands]
         if self.rearranges:
-            return self.function(*rows, *self.args)
-        return _map(self.function, rows, self.args)
+            return self.checked(self.function(*rows, *self.args))
+        return self.checked(_map(self.function, rows, self.args))
 
     def read(self) -> np.ndarray:
         """The result, by NumPy, of a function that rearranges."""
-        return self.function(*(rows.read() for rows in self.operands), *self.args)
+        rows = [operand.read() for operand in self.operands]
+        return self.checked(self.function(*rows, *self.args))
+
+    def checked(self, result: Any) -> Any:
+        """The result, which must fit to the labels that it gets."""
+        if tuple(result.shape[1:]) != self.row_shape:
+            raise MetatensorError(
+                f"the row function gives rows with shape {tuple(result.shape[1:])}, "
+                "but the components and properties of the result have "
+                f"{self.row_shape}: see `components=` and `properties=`"
+            )
+        return result
 
     def signature(self) -> Any:
         """Tasks with equal signatures can run as one program."""
         operands = [(rows.row_shape, rows.array.dtype) for rows in self.operands]
-        return self.function, tuple(operands), tuple(map(id, self.args))
+        args = tuple(map(id, self.args))
+        return self.function, tuple(operands), args, self.row_shape
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["pieces", "fill_value", "order"],
-    meta_fields=["axis"],
+    data_fields=["pieces", "order"],
+    meta_fields=["axis", "fill_value"],
 )
 @dataclass(frozen=True)
 class GatherTask:
@@ -270,6 +287,8 @@ class CutTask:
 
 
 def _concatenate(indices: Sequence[Index]) -> Any:
+    # those from the host and traced ones can have different integer types
+    indices = [jnp.asarray(index).astype(np.int32) for index in indices]
     return indices[0] if len(indices) == 1 else jnp.concatenate(indices)
 
 
@@ -308,77 +327,80 @@ def execute(plan: _Tree) -> _Tree:
 
 def run(tasks: Sequence[Task]) -> list[Any]:
     """The results of these tasks."""
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tasks)):
-        return [task.trace() for task in tasks]
-    # data that is known stays known, also while a program around this is traced
-    with jax.ensure_compile_time_eval():
-        if _is_on_host([array for task in tasks for array in task.arrays()]):
-            return _run_on_host(tasks)
-        return _run_on_device(tasks)
-
-
-def _is_on_host(arrays: Sequence[Any]) -> bool:
-    """Can NumPy read all of this without moving it?"""
-    if all(isinstance(array, np.ndarray) for array in arrays):
-        return jax.default_backend() == "cpu"
-    default = {jax.devices()[0]}
-    return jax.default_backend() == "cpu" and all(
-        isinstance(array, np.ndarray) or array.devices() == default for array in arrays
-    )
-
-
-def _run_on_device(tasks: Sequence[Task]) -> list[Any]:
-    """All tasks as one program; what only moves rows of NumPy arrays stays NumPy's."""
-    results: dict[int, Any] = {}
-    on_device: dict[int, Task] = {}
+    results: list[Any] = [None] * len(tasks)
+    others = []
     for i, task in enumerate(tasks):
-        if _gives_numpy(task):
+        if _only_moves(task) and _all_numpy(task):
             results[i] = read_only(task.read())
         else:
-            on_device[i] = task
-    if on_device:
-        for array in (a for task in on_device.values() for a in task.arrays()):
-            check_not_narrowed(array.dtype)
-        dynamic, static = _partition(list(on_device.values()))
-        arrays = _trace_tasks(dynamic, static)
-        results.update(zip(on_device, arrays, strict=True))
-    return [results[i] for i in range(len(tasks))]
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _trace_tasks(dynamic: list[Any], static: Any) -> list[Any]:
-    return [task.trace() for task in _combine(dynamic, static)]
+            others.append(i)
+    if others:
+        arrays = _run_with_jax([tasks[i] for i in others])
+        for i, array in zip(others, arrays, strict=True):
+            results[i] = array
+    return results
 
 
 def _only_moves(task: Task) -> bool:
     return not isinstance(task, MapTask) or task.rearranges
 
 
-def _gives_numpy(task: Task) -> bool:
-    return _only_moves(task) and all(isinstance(a, np.ndarray) for a in task.arrays())
+def _all_numpy(task: Task) -> bool:
+    return not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(task))
+
+
+def _run_with_jax(tasks: Sequence[Task]) -> list[Any]:
+    arrays = [array for task in tasks for array in task.arrays()]
+    for dtype in {array.dtype for array in arrays}:
+        check_not_narrowed(dtype)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tasks)):
+        return _trace(tasks)
+    # data that is known stays known, also while a program around this is traced
+    with eval_context():
+        if _is_on_host(arrays):
+            return _run_on_host(tasks)
+        return _trace(tasks)
+
+
+def _is_on_host(arrays: Sequence[Any]) -> bool:
+    """Can NumPy read all of this without moving it?"""
+    if jax.default_backend() != "cpu":
+        return False
+    default = {jax.devices()[0]}
+    return all(
+        isinstance(array, np.ndarray) or array.devices() == default for array in arrays
+    )
+
+
+def _trace(tasks: Sequence[Task]) -> list[Any]:
+    """All tasks as one program, which is a part of the one that is being traced."""
+    dynamic, static = _partition(list(tasks))
+    try:
+        hash(static)
+    except TypeError:  # a row function with arrays in it
+        return [task.trace() for task in tasks]
+    return _trace_tasks(dynamic, static)
+
+
+@functools.partial(jax.jit, static_argnums=1, inline=True)
+def _trace_tasks(dynamic: list[Any], static: Any) -> list[Any]:
+    return [task.trace() for task in _combine(dynamic, static)]
 
 
 def _run_on_host(tasks: Sequence[Task]) -> list[Any]:
+    """Moves by NumPy, and math on many tasks as one program."""
     results: list[Any] = [None] * len(tasks)
     groups: defaultdict[Any, list[int]] = defaultdict(list)
-    to_device: list[int] = []
     for i, task in enumerate(tasks):
-        if isinstance(task, MapTask) and not task.rearranges:
-            groups[task.signature()].append(i)
+        if _only_moves(task):
+            results[i] = task.read()
         else:
-            results[i] = read_only(task.read())
-            if not _gives_numpy(task):
-                to_device.append(i)
+            groups[task.signature()].append(i)  # type: ignore[union-attr]
     for group in groups.values():
-        rows = _run_as_one([tasks[i] for i in group])  # type: ignore[misc]
-        for i, array in zip(group, rows, strict=True):
+        arrays = _run_as_one([tasks[i] for i in group])  # type: ignore[misc]
+        for i, array in zip(group, arrays, strict=True):
             results[i] = array
-        to_device += group
-    if to_device:
-        arrays = jax.device_put([results[i] for i in to_device])
-        for i, array in zip(to_device, arrays, strict=True):
-            results[i] = array
-    return results
+    return jax.device_put(results)
 
 
 def _run_as_one(tasks: Sequence[MapTask]) -> list[np.ndarray]:
@@ -388,7 +410,6 @@ def _run_as_one(tasks: Sequence[MapTask]) -> list[np.ndarray]:
     operands = []
     for column in zip(*(task.operands for task in tasks), strict=True):
         array = column[0].array
-        check_not_narrowed(array.dtype)
         buffer = np.empty((capacity, *array.shape[1:]), array.dtype)
         for rows, start, stop in zip(column, starts, starts[1:], strict=False):
             rows.read(buffer[start:stop])
@@ -396,7 +417,8 @@ def _run_as_one(tasks: Sequence[MapTask]) -> list[np.ndarray]:
         buffer[starts[-1] :] = buffer[:1] if starts[-1] else 1
         operands.append(buffer)
     dynamic, static = _partition(tasks[0].args)
-    result = np.asarray(_map_program(tasks[0].function, operands, dynamic, static))
+    program = _map_program(tasks[0].function, operands, dynamic, static)
+    result = np.asarray(tasks[0].checked(program))
     return [result[start:stop] for start, stop in pairwise(starts)]
 
 
@@ -436,23 +458,24 @@ def _combine(dynamic: Sequence[Any], static: Any) -> Any:
 
 
 def follow_traced(
-    samples: Any, n_rows: int, offset: int, destination: Index | None
+    samples: Any, n_parents: int, offset: int, destination: Index | None, n_rows: int
 ) -> Any:
     """Gradient samples whose parents moved: the "sample" column, rewritten.
 
     Rows whose parent is outside of the values, or is dropped, become padding.
 
     :param samples: traced values, the first column is the parent's row
-    :param n_rows: how many rows the parent has
+    :param n_parents: how many rows the parent has
     :param offset: by how much the parents are shifted
     :param destination: or where each of them goes
+    :param n_rows: how many rows there are afterwards
     """
     sample = samples[:, 0]
-    inside = (sample >= 0) & (sample < n_rows)
+    inside = (sample >= 0) & (sample < n_parents)
     moved = sample + offset
-    if destination is not None:
-        moved = jnp.take(jnp.asarray(destination), sample, mode="clip")
-        inside &= moved >= 0
+    if destination is not None and n_parents != 0:
+        moved = jnp.asarray(destination)[jnp.clip(sample, 0, n_parents - 1)]
+    inside &= (moved >= 0) & (moved < n_rows)
     rows = jnp.concatenate([moved[:, None], samples[:, 1:]], 1).astype(jnp.int32)
     return jnp.where(inside[:, None], rows, Labels.PADDING)
 

@@ -32,18 +32,15 @@ def cut_rows(block: TensorBlock, lengths: Sequence[int]) -> list[TensorBlock]:
 
 def plan_cut(block: TensorBlock, lengths: Sequence[int]) -> list[TensorBlock]:
     """The plan of :func:`cut_rows`: blocks whose leaves are tasks."""
+    labels = block.samples._host_values("cutting a block into runs")
     ends = np.cumsum(np.asarray(lengths, np.int64))
-    return _plan_cut(
-        Operand.of(block), ends, block.samples.values, np.arange(len(block))
-    )
+    return _plan_cut(Operand.of(block), ends, labels, np.arange(len(block)))
 
 
 def _plan_cut(
     x: Operand, ends: np.ndarray, labels: np.ndarray, order: np.ndarray
 ) -> list[TensorBlock]:
     """Runs of the rows ``order``; ``labels`` are what they are called afterwards."""
-    if not x.samples.is_static:
-        raise TracedLabelsError("cutting a block into runs", x.samples._names)
     in_order = is_everything(order, x.rows.n_rows)
     gradients = {
         name: _plan_cut_gradient(gradient, ends, order)
@@ -65,6 +62,8 @@ def _plan_cut(
 def _plan_cut_gradient(
     x: Operand, ends: np.ndarray, order: np.ndarray
 ) -> list[TensorBlock]:
+    if not x.samples.is_static:
+        raise TracedLabelsError("cutting a block into runs", x.samples._names)
     position = np.empty(len(order), np.int64)
     position[order] = np.arange(len(order))
     parents = position[x.parents]  # in the order in which the parents are cut

@@ -162,12 +162,19 @@ class _Mapping(NamedTuple):
         operands: Sequence[Operand],
         samples: Labels,
         components: tuple[Labels, ...],
+        n_primals: int = 0,
     ) -> TensorBlock:
-        """The values, and the gradients with respect to each parameter."""
+        """The values, and the gradients with respect to each parameter.
+
+        :param n_primals: so many of the operands are there as primals, for the
+            gradients that come after them
+        """
         rows = tuple([x.rows for x in operands])
-        task = MapTask(function, rows, self.args, self.rearranges)
+        axes = [*components, self.properties]
+        row_shape = tuple([len(labels) for labels in axes])
+        task = MapTask(function, rows, self.args, row_shape, self.rearranges)
         gradients = {
-            name: self.push(name, function, operands, components)
+            name: self.push(name, function, operands, components, n_primals)
             for name in parameters_of(operands)
         }
         return TensorBlock._make(task, samples, components, self.properties, gradients)
@@ -178,11 +185,12 @@ class _Mapping(NamedTuple):
         function: Callable[..., Any],
         operands: Sequence[Operand],
         components: tuple[Labels, ...],
+        n_primals: int,
     ) -> TensorBlock:
         """The gradient with respect to one parameter, by the chain rule."""
         active = tuple(name in x.gradients for x in operands)
         moving = [x for x in operands if name in x.gradients]
-        extra = _extra_components(name, moving)
+        extra = _extra_components(name, moving, sum(active[:n_primals]))
         tangents, samples = _align(name, [x.gradients[name] for x in moving])
         if self.rearranges:
             pushed: Callable[..., Any] = function
@@ -200,7 +208,8 @@ class _Mapping(NamedTuple):
             primals = [take_rows(x, parents, kept) for x in operands]
             pushed = _Pushed(function, active, len(extra))
             inputs = [*primals, *tangents]
-        return self.plan(pushed, inputs, samples, (*extra, *components))
+        n_primals = len(inputs) - len(tangents)
+        return self.plan(pushed, inputs, samples, (*extra, *components), n_primals)
 
 
 @dataclass(frozen=True)
@@ -292,19 +301,31 @@ def _check_differentiable(name: str, operands: Sequence[Operand]) -> None:
             )
 
 
-def _extra_components(name: str, operands: Sequence[Operand]) -> tuple[Labels, ...]:
-    """The components that the gradients of all inputs have before their own."""
+def _extra_components(
+    name: str, operands: Sequence[Operand], n_primals: int
+) -> tuple[Labels, ...]:
+    """The components that the gradients of all inputs have before their own.
+
+    Those of primals have the same entries, and can have other names: one block can not
+    have the names of its gradients in gradients of these again.
+    """
     extras = []
     for x in operands:
         components = x.gradients[name].components
         extras.append(components[: len(components) - len(x.components)])
-    if any(extra != extras[0] for extra in extras[1:]):
-        names = [[labels.names[0] for labels in extra] for extra in extras]
+    primals, tangents = extras[:n_primals], extras[n_primals:]
+    same_names = all(extra == tangents[0] for extra in tangents[1:])
+    if not (same_names and all(_same_entries(x, tangents[0]) for x in primals)):
+        shown = [[(labels.names[0], len(labels)) for labels in x] for x in extras]
         raise NotEqualError(
             f"gradients with respect to '{name}' should have the same components in "
-            f"all inputs, but they have {names}"
+            f"all inputs, but they have {shown}"
         )
-    return extras[0]
+    return tangents[0]
+
+
+def _same_entries(a: Sequence[Labels], b: Sequence[Labels]) -> bool:
+    return [x.values.tolist() for x in a] == [x.values.tolist() for x in b]
 
 
 def _parameter_tree(operands: Sequence[Operand]) -> dict[str, Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..block import TensorBlock
 from ..errors import NotEqualError, TracedLabelsError
@@ -132,13 +134,23 @@ def plan_move(
     pieces = []
     for block, source, destination in moves:
         operand = Operand.of(block)
-        if source is not None and is_everything(source, operand.rows.n_rows):
-            source = None
+        source, destination = _known(source), _known(destination)
+        if isinstance(source, np.ndarray):
+            if len(source) and source.min() < 0:
+                raise IndexError(f"rows to move can not be negative: {source.min()}")
+            if is_everything(source, operand.rows.n_rows):
+                source = None
         pieces.append(_Piece(operand, source, destination))
     columns = pieces[0].operand.properties if properties is None else properties
     if arrangement == "side by side":
-        return _plan_beside(pieces, samples, columns, fill_value)
+        return _plan_beside(pieces, samples, columns, fill_value, order_gradients)
     return _plan_along(pieces, samples, columns, fill_value, order_gradients)
+
+
+def _known(index: Index | None) -> Index | None:
+    """On the host, unless it is traced."""
+    is_known = isinstance(index, jax.Array) and not isinstance(index, Tracer)
+    return np.asarray(index) if is_known else index
 
 
 def _plan_along(
@@ -161,43 +173,60 @@ def _plan_along(
     for name in parameters_of(piece.operand for piece in pieces):
         followers, new_samples = _follow(name, pieces, len(samples))
         if added:
-            followers, new_samples = _merge(followers, new_samples)
-        merged = _end_to_end(new_samples)
-        if order is not None and len(followers) == 1:
-            followers, merged = _reorder(followers[0], merged, order)
+            followers, merged = _merge(followers, new_samples)
+        else:
+            merged = _end_to_end(new_samples)
+        if order is not None:
+            followers, merged = _reorder(followers, merged, order)
         gradients[name] = _plan_along(followers, merged, properties, 0, order)
     components = pieces[0].operand.components
     return TensorBlock._make(task, samples, components, properties, gradients)
 
 
 def _plan_beside(
-    pieces: Sequence[_Piece], samples: Labels, properties: Labels, fill_value: Any
+    pieces: Sequence[_Piece],
+    samples: Labels,
+    properties: Labels,
+    fill_value: Any,
+    order: OrderOfRows | None,
 ) -> TensorBlock:
     """Rows side by side: each piece is some columns of the result."""
     rows = tuple([_placed(piece, len(samples)) for piece in pieces])
     gradients = {}
     for name in parameters_of(piece.operand for piece in pieces):
-        in_place = [
-            piece
-            if piece.destination is not None
-            else piece._replace(destination=np.arange(piece.n_rows))
-            for piece in pieces
-        ]
-        missing = [piece for piece in pieces if name not in piece.operand.gradients]
-        if missing:
-            raise NotEqualError(
-                f"blocks side by side must all have gradients with respect to '{name}'"
-            )
-        followers, new_samples = _follow(name, in_place, len(samples))
-        if _all_same(new_samples):
-            followers = [piece._replace(destination=None) for piece in followers]
-            new_samples = new_samples[:1]
-        else:
-            followers, new_samples = _merge(followers, new_samples)
-        gradients[name] = _plan_beside(followers, new_samples[0], properties, 0)
+        followers, merged = _follow_beside(name, pieces, len(samples))
+        if order is not None:
+            in_place = [_in_place(piece) for piece in followers]
+            followers, merged = _reorder(in_place, merged, order)
+        gradients[name] = _plan_beside(followers, merged, properties, 0, order)
     components = pieces[0].operand.components
     task = GatherTask(rows, axis=-1, fill_value=fill_value)
     return TensorBlock._make(task, samples, components, properties, gradients)
+
+
+def _follow_beside(
+    name: str, pieces: Sequence[_Piece], n_rows: int
+) -> tuple[list[_Piece], Labels]:
+    """The gradient rows of each piece, on the rows of all of them."""
+    if not all(name in piece.operand.gradients for piece in pieces):
+        raise NotEqualError(
+            f"blocks side by side must all have gradients with respect to '{name}'"
+        )
+    gradients = [piece.operand.gradients[name] for piece in pieces]
+    as_they_are = all(p.source is None and p.destination is None for p in pieces)
+    if as_they_are and _all_same([gradient.samples for gradient in gradients]):
+        return [_Piece(x, None, None) for x in gradients], gradients[0].samples
+    followers, samples = _follow(name, [_in_place(p) for p in pieces], n_rows)
+    if _all_same(samples):
+        return followers, samples[0]
+    return _merge(followers, samples)
+
+
+def _in_place(piece: _Piece) -> _Piece:
+    """A piece with a destination for each row."""
+    if piece.destination is not None:
+        return piece
+    return piece._replace(destination=np.arange(piece.n_rows))
 
 
 def _taken(piece: _Piece) -> Rows:
@@ -205,9 +234,7 @@ def _taken(piece: _Piece) -> Rows:
     rows, source = piece.operand.rows, piece.source
     if source is None:
         return rows
-    past_the_end = not isinstance(source, np.ndarray) or bool(
-        np.any(source >= rows.n_rows)
-    )
+    past_the_end = _is_traced(source) or bool(np.any(source >= rows.n_rows))
     return rows.take(source, fill=past_the_end)
 
 
@@ -215,6 +242,9 @@ def _placed(piece: _Piece, n_rows: int) -> Rows:
     """The rows of a piece, each at its destination among ``n_rows``."""
     if piece.destination is None:
         return _taken(piece)
+    if _is_traced(piece.destination) or _is_traced(piece.source):
+        what = "laying rows side by side at traced destinations"
+        raise TracedLabelsError(what, piece.operand.samples._names)
     n = piece.operand.rows.n_rows
     index = np.full(n_rows, n)
     index[piece.destination] = np.arange(n) if piece.source is None else piece.source
@@ -225,15 +255,27 @@ def _placed(piece: _Piece, n_rows: int) -> Rows:
 
 def _added(rows: tuple[Rows, ...], destinations: Sequence[Index], n: int) -> Any:
     """Rows added to their destinations; taken from there if none is shared."""
+    order = _order_of(destinations, n)
+    if order is None:
+        if rows[0].array.dtype == bool:
+            raise TypeError("can not add up bool values: convert them first")
+        return ScatterTask(rows, tuple(destinations), n, _in_order(destinations))
+    if len(rows) == 1:
+        return GatherTask((rows[0].take(order),))
+    return GatherTask(rows, order=order)
+
+
+def _order_of(destinations: Sequence[Index], n: int) -> np.ndarray | None:
+    """Which row goes to each destination, if it is known to be one and no other."""
     known = all(isinstance(index, np.ndarray) for index in destinations)
-    if known and sum(map(len, destinations)) == n:
-        position = np.concatenate(destinations)
-        order = np.full(n, -1)
-        if n == 0 or position.min() >= 0:
-            order[position] = np.arange(n)
-            if order.min(initial=0) >= 0:
-                return GatherTask(rows, order=order)
-    return ScatterTask(rows, tuple(destinations), n, _in_order(destinations))
+    if not known or sum(map(len, destinations)) != n:
+        return None
+    position = np.concatenate(destinations)
+    if n and (position.min() < 0 or position.max() >= n):
+        return None
+    order = np.full(n, -1)
+    order[position] = np.arange(n)
+    return order if order.min(initial=0) >= 0 else None
 
 
 def _in_order(destinations: Sequence[Index]) -> bool:
@@ -272,11 +314,12 @@ def _follow_one(
     source, destination = piece.source, piece.destination
     names = gradient.samples._names
     n_parents = piece.operand.rows.n_rows
-    traced = destination is not None and not isinstance(destination, np.ndarray)
-    if not gradient.samples.is_static or traced:
+    if _is_traced(source) or _is_traced(destination) or not gradient.samples.is_static:
         if source is not None:
             raise TracedLabelsError("selecting rows with gradients", names)
-        values = follow_traced(gradient.samples.values, n_parents, offset, destination)
+        values = follow_traced(
+            gradient.samples.values, n_parents, offset, destination, n_rows
+        )
         return None, Labels._make(names, values, static=False)
     if source is None and destination is None:
         rows, parents = None, gradient.parents + np.int32(offset)
@@ -287,12 +330,16 @@ def _follow_one(
         rows, parents = _find_followers(source, target, gradient.parents, n_parents)
         inside = (parents >= 0) & (parents < n_rows)
         if not bool(np.all(inside)):
-            rows, parents = np.arange(len(inside)) if rows is None else rows, parents
-            rows, parents = rows[inside], parents[inside]
+            rows = np.flatnonzero(inside) if rows is None else rows[inside]
+            parents = parents[inside]
     values = gradient.samples.values
     values = (values if rows is None else values[rows]).copy()
     values[:, 0] = parents
     return rows, Labels._make(names, values)
+
+
+def _is_traced(index: Index | None) -> bool:
+    return index is not None and not isinstance(index, np.ndarray)
 
 
 def _find_followers(
@@ -319,7 +366,7 @@ def _all_same(samples: Sequence[Labels]) -> bool:
 
 def _merge(
     pieces: Sequence[_Piece], samples: Sequence[Labels]
-) -> tuple[list[_Piece], list[Labels]]:
+) -> tuple[list[_Piece], Labels]:
     """Give rows with the same label the same destination."""
     names = samples[0]._names
     if all(labels.is_static for labels in samples):
@@ -331,20 +378,28 @@ def _merge(
         values, destinations = merge_traced(rows)
         merged = Labels._make(names, values, static=False)
     ends = np.cumsum([len(labels) for labels in samples])
-    pieces = [
+    moved = [
         piece._replace(destination=destinations[end - len(labels) : end])
         for piece, labels, end in zip(pieces, samples, ends, strict=True)
     ]
-    return pieces, [merged]
+    return moved, merged
 
 
 def _reorder(
-    piece: _Piece, samples: Labels, order_of: OrderOfRows
+    pieces: Sequence[_Piece], samples: Labels, order_of: OrderOfRows
 ) -> tuple[list[_Piece], Labels]:
-    order = order_of(samples.values)
-    source = order if piece.source is None else piece.source[order]
-    ordered = Labels._make(samples._names, samples.values[order])
-    return [piece._replace(source=source)], ordered
+    """Pieces that go to rows which are in another order."""
+    order = order_of(samples._host_values("ordering gradients"))
+    position = np.empty(len(order), np.int64)
+    position[order] = np.arange(len(order))
+    offset, moved = 0, []
+    for piece in pieces:
+        destination = piece.destination
+        if destination is None:
+            destination = np.arange(offset, offset + piece.n_rows)
+        moved.append(piece._replace(destination=position[destination]))
+        offset += piece.n_rows
+    return moved, Labels._make(samples._names, samples.values[order])
 
 
 def _end_to_end(samples: Sequence[Labels]) -> Labels:

@@ -77,7 +77,7 @@ def test_every_case_has_its_own_name():
 # --- eager, compiled, mapped -------------------------------------------------------
 
 
-@on()
+@on("several", "nested", "no_samples", "square")
 def test_compiled_equals_eager(case, structure):
     inputs = on_jax(case, structure)
     compiled = jax.jit(case.call)(*inputs)
@@ -120,7 +120,7 @@ def test_compilations_are_counted():
     assert len(seen) == 1
 
 
-@on("sparse", "several", "square")
+@on("several", "square")
 def test_mapped_over_stacked_maps_equals_a_loop(case, structure):
     inputs = case.stored(structure)
     scaled = [jax.tree.map(lambda x: 1.25 * x, tensor) for tensor in inputs]
@@ -158,7 +158,7 @@ def test_of_single_blocks(case, structure):
 # --- derivatives -------------------------------------------------------------------
 
 
-@on("dense", "several", "square_with_gradient")
+@on("several", "square_with_gradient")
 def test_autodiff_agrees_with_finite_differences(case, structure):
     if not case.autodiff or case.undefined:
         pytest.skip("the result does not depend on the input")
