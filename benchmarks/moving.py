@@ -11,6 +11,7 @@ import resource
 import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -98,8 +99,17 @@ def _split_alone() -> tuple[list[Any], float]:
     for n in SPLIT_SIZES:
         our_variant, _, by_hand = _split_variants(n)
         measured.append(measure(our_variant, None, by_hand, rounds=3))
+    return measured, _peak_gigabytes()
+
+
+def _peak_gigabytes() -> float:
+    """The most memory that this process has held so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # on Linux, the peak below can be that of the parent process
+        line = next(x for x in status.read_text().splitlines() if "VmHWM" in x)
+        return int(line.split()[1]) * 1024 / 1e9
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return measured, peak / (1e9 if sys.platform == "darwin" else 1e6)
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)
 
 
 def _split_variants(n: int) -> tuple[Variant, Variant, Variant]:
@@ -134,6 +144,7 @@ def sums() -> None:
     heading("sum_over_samples, atoms to systems, eager")
     plain = atoms(10_000, 1)
     report("1,000,000 atoms", _measure_sum(plain), speedup=50)
+    report("the same, in random order", _measure_sum(_shuffled(plain)))
     one = with_gradient(plain, ATOMS, 1)
     report("the same, 1 gradient row each", _measure_sum(one), speedup=30)
     several = with_gradient(atoms(2_500, 1), ATOMS, 4)
@@ -154,12 +165,16 @@ def _sum_atoms(operations: Any, tensor: Any) -> Any:
 
 def _measure_sum(bare: Bare) -> Any:
     def by_hand(_: Any) -> Any:
-        starts = _starts(bare.samples[:, 0])
-        summed = [np.add.reduceat(bare.values, starts)]
-        _ = bare.samples[starts, :1]
+        values, system = bare.values, bare.samples[:, 0]
+        if bool(np.any(system[1:] < system[:-1])):
+            order = np.argsort(system, kind="stable")
+            values, system = values[order], system[order]
+        starts = _starts(system)
+        summed = [np.add.reduceat(values, starts)]
+        _ = system[starts]
         if bare.gradient is not None:
-            system = _run_of_each(starts, len(bare.values))
-            order, starts, _ = _merged_gradient(bare, system)
+            run = _run_of_each(starts, len(values))
+            order, starts, _ = _merged_gradient(bare, run)
             if order is None:
                 summed.append(bare.gradient)
             else:
@@ -359,170 +374,3 @@ def _measure_slice(bare: Bare) -> Any:
         return operations.slice(tensor, "samples", selections[operations])
 
     return measure(*variants(call, *ONE_KEY, [bare]), Variant(by_hand))
-
-
-# --- keys_to_properties, keys_to_samples ---------------------------------------------
-
-N_TYPES, MAX_LAMBDA, N_ATOMS, N_RADIAL = 4, 4, 2_000, 4
-KEY_NAMES = ["o3_lambda", "center_type", "neighbor_type"]
-
-
-def keys() -> None:
-    """A spherical expansion. By hand: copies, where the index arrays are known."""
-    n_blocks = (MAX_LAMBDA + 1) * N_TYPES**2
-    for jitted in (False, True):
-        how = "under jit" if jitted else "eager"
-        heading(f"keys of {n_blocks} blocks, {N_ATOMS:,} atoms, {how}")
-        for per_row in (0, 3):
-            expansion = _expansion(per_row)
-            with_or_without = "with gradients" if per_row else "no gradients"
-            for method, moved in (
-                ("keys_to_properties", "neighbor_type"),
-                ("keys_to_samples", "center_type"),
-            ):
-                name = f"{method}, {with_or_without}"
-                if jitted:
-                    times = _measure_jitted_keys(expansion, method, moved)
-                    report(name, times, overhead=1.5)
-                else:
-                    times = _measure_keys(expansion, method, moved)
-                    report(name, times, speedup=5 if per_row else 2)
-
-
-Expansion = dict[tuple[int, int, int], Bare]
-
-
-def _expansion(gradient_rows: int) -> Expansion:
-    """Blocks whose samples overlap, but differ between types of neighbours."""
-    rng = np.random.default_rng(0)
-    atom = np.arange(N_ATOMS, dtype=np.int32)
-    samples = np.stack([atom // 20, atom % 20], 1)
-    center = rng.integers(N_TYPES, size=N_ATOMS)
-    has_neighbor = rng.random((N_TYPES, N_ATOMS)) < 0.8
-    blocks = {}
-    for o3_lambda in range(MAX_LAMBDA + 1):
-        for pair in np.ndindex(N_TYPES, N_TYPES):
-            rows = samples[(center == pair[0]) & has_neighbor[pair[1]]]
-            bare = Bare(rng.random((len(rows), 2 * o3_lambda + 1, N_RADIAL)), rows)
-            if gradient_rows:
-                bare = with_gradient(bare, 20, gradient_rows)
-            blocks[o3_lambda, *pair] = bare
-    return blocks
-
-
-def _measure_keys(expansion: Expansion, method: str, moved: str) -> Any:
-    copies = _copies(expansion, method)
-
-    def by_hand(_: Any) -> Any:
-        return [copy(np) for copy in copies]
-
-    def call(_: Any, tensor: Any) -> Any:
-        return getattr(tensor, method)(moved)
-
-    both = variants(call, KEY_NAMES, list(expansion), list(expansion.values()))
-    return measure(*both, Variant(by_hand))
-
-
-def _measure_jitted_keys(expansion: Expansion, method: str, moved: str) -> Any:
-    copies = _copies(expansion, method)
-    bares = list(expansion.values())
-    program = jax.jit(lambda tensor: getattr(tensor, method)(moved))
-
-    @jax.jit
-    def by_hand(arrays: Any) -> Any:
-        return [copy(jnp, arrays) for copy in copies]
-
-    def tensor() -> Any:
-        return build(ours, KEY_NAMES, list(expansion), bares).to(arrays="jax")
-
-    return measure(
-        Variant(program, tensor),
-        None,
-        Variant(
-            by_hand,
-            lambda: {
-                id(array): jnp.asarray(array) for bare in bares for array in bare.arrays
-            },
-        ),
-        clock=WALL,
-        rounds=15,
-    )
-
-
-class _Copy:
-    """One array of the result: rows of several arrays.
-
-    :param beside: the arrays are columns of the result, otherwise rows
-    :param places: where the rows of each array go; the last of them is the number of
-        rows of the result
-    """
-
-    def __init__(
-        self, arrays: list[np.ndarray], rows: list[np.ndarray], beside: bool
-    ) -> None:
-        self.arrays, self.beside = arrays, beside
-        together = np.concatenate(rows).astype(np.int64)
-        width = together.max(axis=0) + 1
-        keys = np.zeros(len(together), np.int64)
-        for i in range(together.shape[1]):
-            keys = keys * width[i] + together[:, i]
-        entries, inverse = np.unique(keys, return_inverse=True)
-        self.n = len(entries)
-        self.places = np.split(inverse, np.cumsum([len(r) for r in rows])[:-1])
-
-    def __call__(self, module: Any, on_device: Any = None) -> Any:
-        if on_device is None:
-            return self._by_numpy()
-        arrays = [on_device[id(array)] for array in self.arrays]
-        if not self.beside:
-            order = np.argsort(np.concatenate(self.places))
-            return jnp.concatenate(arrays)[order]
-        columns = []
-        for array, places in zip(arrays, self.places, strict=True):
-            source = np.full(self.n, len(array))
-            source[places] = np.arange(len(array))
-            columns.append(jnp.take(array, source, 0, mode="fill", fill_value=0))
-        return jnp.concatenate(columns, -1)
-
-    def _by_numpy(self) -> np.ndarray:
-        first = self.arrays[0]
-        if not self.beside:
-            out = np.empty((self.n, *first.shape[1:]))
-            for array, places in zip(self.arrays, self.places, strict=True):
-                out[places] = array
-            return out
-        out = np.zeros((self.n, *first.shape[1:-1], N_RADIAL * len(self.arrays)))
-        for i, (array, places) in enumerate(zip(self.arrays, self.places, strict=True)):
-            out[places, ..., i * N_RADIAL : (i + 1) * N_RADIAL] = array
-        return out
-
-
-def _copies(expansion: Expansion, method: str) -> list[_Copy]:
-    beside = method == "keys_to_properties"
-    moved = 2 if beside else 1
-    groups: dict[Any, list[Any]] = {}
-    for key, bare in expansion.items():
-        left = tuple(k for i, k in enumerate(key) if i != moved)
-        groups.setdefault(left, []).append((key[moved], bare))
-    copies = []
-    for members in groups.values():
-        bares = [bare for _, bare in members]
-        rows = [bare.samples for bare in bares]
-        if not beside:
-            rows = [
-                np.insert(r, 2, k, axis=1)
-                for (k, _), r in zip(members, rows, strict=True)
-            ]
-        values = _Copy([bare.values for bare in bares], rows, beside)
-        copies.append(values)
-        if bares[0].gradient is not None:
-            gradient_rows = [
-                np.column_stack([places[bare.gradient_samples[:, 0]], r[:, 1:]])
-                for bare, places, r in (
-                    (b, p, b.gradient_samples)
-                    for b, p in zip(bares, values.places, strict=True)
-                )
-            ]
-            gradients = [bare.gradient for bare in bares]
-            copies.append(_Copy(gradients, gradient_rows, beside))
-    return copies

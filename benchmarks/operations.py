@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 
 import arithmetic
+import expansion
 import jax
 import moving
 
@@ -24,7 +25,7 @@ PARTS = {
         moving.sums,
         moving.join,
         moving.order_and_choice,
-        moving.keys,
+        expansion.keys,
         arithmetic.binary,
         arithmetic.lookup,
     )

@@ -295,6 +295,21 @@ class TensorBlock:
         ]
         return TensorBlock._unflatten(self._structure, leaves)
 
+    def _rename_samples(self, old: str, new: str) -> TensorBlock:
+        """Another name for a sample dimension, also in the gradients that have it."""
+        structure = self._structure
+        gradients = {
+            name: g._rename_samples(old, new) if old in g.samples.names else g
+            for name, g in self.gradients()
+        }
+        return TensorBlock._make(
+            self.values,
+            self.samples.rename(old, new),
+            structure.components,
+            structure.properties,
+            gradients,
+        )
+
     def _walk(self, where: str = "") -> Iterator[tuple[str, TensorBlock]]:
         """This block and all gradients in it, with words that say where each is."""
         yield where, self

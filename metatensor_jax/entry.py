@@ -45,6 +45,13 @@ class LabelsEntry:
             )
         self._values = values
 
+    @classmethod
+    def _make(cls, names: tuple[str, ...], values: Any) -> LabelsEntry:
+        """An entry without any check, of labels that were checked."""
+        entry = cls.__new__(cls)
+        entry._names, entry._values = names, values
+        return entry
+
     @property
     def names(self) -> list[str]:
         """Names of the dimensions."""

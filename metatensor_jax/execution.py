@@ -45,7 +45,7 @@ _Tree = TypeVar("_Tree", TensorBlock, TensorMap)
     data_fields=["array", "index"],
     meta_fields=["fill"],
 )
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Rows:
     """Some rows of an array.
 
@@ -76,10 +76,9 @@ class Rows:
         if not fill:
             return Rows(self.array, self.index[index], self.fill)
         missing = index >= self.n_rows
-        clipped = index * ~missing
-        composed = self.index[clipped] if self.n_rows else clipped
-        past_the_end = missing * self.array.shape[0]
-        return Rows(self.array, composed * ~missing + past_the_end, True)
+        composed = np.full(len(index), self.array.shape[0])
+        composed[~missing] = self.index[index[~missing]]
+        return Rows(self.array, composed, True)
 
     def trace(self, fill_value: Any = 0) -> Any:
         """These rows as a JAX array."""
@@ -96,26 +95,20 @@ class Rows:
     def read(self, out: np.ndarray | None = None, fill_value: Any = 0) -> np.ndarray:
         """These rows as a NumPy array, without a copy where that is possible."""
         array = np.asarray(self.array)
-        if self.index is None:
-            rows = array
-        else:
-            rows = _take(array, np.asarray(self.index), self.fill, fill_value)
+        if self.index is None and out is None:
+            return array
         if out is None:
-            return rows
-        out[...] = rows
+            out = np.empty((self.n_rows, *self.row_shape), array.dtype)
+        if self.index is None:
+            out[...] = array
+        elif len(array) == 0:
+            out[...] = fill_value
+        else:
+            index = np.asarray(self.index)
+            np.take(array, index, axis=0, out=out, mode="clip")
+            if self.fill:
+                out[index >= len(array)] = fill_value
         return out
-
-
-def _take(array: np.ndarray, index: np.ndarray, fill: bool, value: Any) -> np.ndarray:
-    n = len(array)
-    if n == 0:
-        return np.full((len(index), *array.shape[1:]), value, array.dtype)
-    if not fill:
-        return np.take(array, index, axis=0, mode="clip")
-    missing = index >= n
-    rows = np.take(array, index, axis=0, mode="clip")
-    rows[missing] = value
-    return rows
 
 
 @functools.partial(
@@ -123,7 +116,7 @@ def _take(array: np.ndarray, index: np.ndarray, fill: bool, value: Any) -> np.nd
     data_fields=["operands", "args"],
     meta_fields=["function", "row_shape", "rearranges"],
 )
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class MapTask:
     """A function of rows, for each row: ``function(*rows, *args)``.
 
@@ -175,7 +168,7 @@ class MapTask:
     data_fields=["pieces", "order"],
     meta_fields=["axis", "fill_value"],
 )
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class GatherTask:
     """Rows of several arrays, laid end to end (axis 0) or side by side (axis -1).
 
@@ -199,21 +192,77 @@ class GatherTask:
 
     def read(self) -> np.ndarray:
         """The result, by NumPy."""
-        joined = self._read_joined()
+        pieces = [piece.read(fill_value=self.fill_value) for piece in self.pieces]
+        joined = np.concatenate(pieces, self.axis) if len(pieces) > 1 else pieces[0]
         return joined if self.order is None else joined[self.order]
 
-    def _read_joined(self) -> np.ndarray:
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["pieces", "destinations"],
+    meta_fields=["n_rows", "axis", "fill_value"],
+)
+@dataclass(eq=False)
+class PlaceTask:
+    """Rows that go to different places, which are known on the host.
+
+    With axis 0, all rows together are the rows of the result. With axis -1, the rows of
+    each piece are columns of the result, and places that nothing goes to are filled.
+    NumPy writes each row once; a program had better gather, see :meth:`as_gather`.
+
+    :param destinations: for each piece, the rows of the result; all in order if None
+    """
+
+    pieces: tuple[Rows, ...]
+    destinations: tuple[np.ndarray | None, ...]
+    n_rows: int
+    axis: int
+    fill_value: Any = 0
+
+    def arrays(self) -> Iterable[Any]:
+        """The arrays that this reads."""
+        return [piece.array for piece in self.pieces]
+
+    def trace(self) -> Any:
+        """The result, inside a program."""
+        return self.as_gather().trace()
+
+    def as_gather(self) -> GatherTask:
+        """The same in terms of the rows of the result."""
+        if self.axis == -1:
+            pieces = [
+                piece if index is None else self._placed(piece, index)
+                for piece, index in zip(self.pieces, self.destinations, strict=True)
+            ]
+            return GatherTask(tuple(pieces), -1, self.fill_value)
+        position = np.concatenate(self.destinations)  # type: ignore[arg-type]
+        order = np.empty(self.n_rows, np.int64)
+        order[position] = np.arange(self.n_rows)
         if len(self.pieces) == 1:
-            return self.pieces[0].read(fill_value=self.fill_value)
-        if self.axis == 0:
-            pieces = [piece.read(fill_value=self.fill_value) for piece in self.pieces]
-            return np.concatenate(pieces)
-        widths = np.cumsum([0, *(piece.row_shape[-1] for piece in self.pieces)])
+            return GatherTask((self.pieces[0].take(order),))
+        return GatherTask(self.pieces, order=order)
+
+    def _placed(self, piece: Rows, destination: np.ndarray) -> Rows:
+        index = np.full(self.n_rows, piece.n_rows)
+        index[destination] = np.arange(piece.n_rows)
+        return piece.take(index, fill=len(destination) < self.n_rows)
+
+    def read(self) -> np.ndarray:
+        """The result, by NumPy."""
         first = self.pieces[0]
-        shape = (first.n_rows, *first.row_shape[:-1], widths[-1])
-        out = np.empty(shape, first.array.dtype)
-        for piece, start, stop in zip(self.pieces, widths, widths[1:], strict=False):
-            piece.read(out[..., start:stop], self.fill_value)
+        width = sum(piece.row_shape[-1] for piece in self.pieces)
+        shape = first.row_shape if self.axis == 0 else (*first.row_shape[:-1], width)
+        out = np.full((self.n_rows, *shape), self.fill_value, first.array.dtype)
+        start = 0
+        for piece, index in zip(self.pieces, self.destinations, strict=True):
+            rows = piece.read(fill_value=self.fill_value)
+            if self.axis == 0:
+                out[index] = rows
+                continue
+            stop = start + piece.row_shape[-1]
+            columns = out[..., start:stop]
+            columns[slice(None) if index is None else index] = rows
+            start = stop
         return out
 
 
@@ -222,7 +271,7 @@ class GatherTask:
     data_fields=["pieces", "destinations"],
     meta_fields=["n_rows", "in_order"],
 )
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ScatterTask:
     """Rows of several arrays, each added to one row of the result.
 
@@ -265,7 +314,7 @@ class ScatterTask:
     data_fields=["array"],
     meta_fields=["start", "stop"],
 )
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class CutTask:
     """A run of rows of one array."""
 
@@ -313,7 +362,7 @@ def _sum_runs(rows: np.ndarray, destinations: np.ndarray, n_rows: int) -> np.nda
     return out
 
 
-Task = MapTask | GatherTask | ScatterTask | CutTask
+Task = MapTask | GatherTask | PlaceTask | ScatterTask | CutTask
 
 
 def execute(plan: _Tree) -> _Tree:
@@ -366,7 +415,10 @@ def _is_on_host(arrays: Sequence[Any]) -> bool:
     """Can NumPy read all of this without moving it?"""
     if jax.default_backend() != "cpu":
         return False
-    default = {jax.devices()[0]}
+    devices = jax.devices()
+    if len(devices) == 1:
+        return True
+    default = {devices[0]}
     return all(
         isinstance(array, np.ndarray) or array.devices() == default for array in arrays
     )
@@ -374,7 +426,8 @@ def _is_on_host(arrays: Sequence[Any]) -> bool:
 
 def _trace(tasks: Sequence[Task]) -> list[Any]:
     """All tasks as one program, which is a part of the one that is being traced."""
-    dynamic, static = _partition(list(tasks))
+    tasks = [t.as_gather() if isinstance(t, PlaceTask) else t for t in tasks]
+    dynamic, static = _partition(tasks)
     try:
         hash(static)
     except TypeError:  # a row function with arrays in it
@@ -476,7 +529,8 @@ def follow_traced(
     if destination is not None and n_parents != 0:
         moved = jnp.asarray(destination)[jnp.clip(sample, 0, n_parents - 1)]
     inside &= (moved >= 0) & (moved < n_rows)
-    rows = jnp.concatenate([moved[:, None], samples[:, 1:]], 1).astype(jnp.int32)
+    moved = moved.astype(np.int32)
+    rows = jnp.concatenate([moved[:, None], samples[:, 1:]], 1)
     return jnp.where(inside[:, None], rows, Labels.PADDING)
 
 

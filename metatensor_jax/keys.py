@@ -20,7 +20,7 @@ from .facade import implements
 from .labels import Labels
 from .operations.joining import join_traced
 from .operations.selection import take_properties
-from .packing import unique_rows
+from .packing import distinct_rows, is_increasing, unique_rows
 from .rows import Move, map_rows, move_rows, plan_move
 from .tensor import TensorMap
 
@@ -55,8 +55,7 @@ def keys_to_samples(
             _append_columns(block.samples, moved, groups.moved.values[i])
             for block, i in zip(blocks, members, strict=True)
         ]
-        samples = _end_to_end(parts)
-        plans.append(_plan_stack(blocks, samples, sort_samples))
+        plans.append(_plan_stack(blocks, parts, sort_samples))
     return execute(TensorMap._make(groups.keys, plans, tensor._structure.info))
 
 
@@ -104,20 +103,17 @@ def _end_to_end(parts: Sequence[Labels]) -> Labels:
 
 
 def _plan_stack(
-    blocks: Sequence[TensorBlock], samples: Labels, sort_samples: bool
+    blocks: Sequence[TensorBlock], parts: Sequence[Labels], sort_samples: bool
 ) -> TensorBlock:
     """Blocks end to end, with sorted samples if these are known."""
-    if not (sort_samples and samples.is_static):
-        return plan_move([Move(block) for block in blocks], samples)
-    _, position = unique_rows(samples.values)
-    ordered = np.empty_like(samples.values)
-    ordered[position] = samples.values
-    ends = np.cumsum([len(block) for block in blocks])
+    if not (sort_samples and all(part.is_static for part in parts)):
+        return plan_move([Move(block) for block in blocks], _end_to_end(parts))
+    ordered, positions = distinct_rows([part.values for part in parts])
     moves = [
-        Move(block, destination=position[end - len(block) : end])
-        for block, end in zip(blocks, ends, strict=True)
+        Move(block, destination=index)
+        for block, index in zip(blocks, positions, strict=True)
     ]
-    return plan_move(moves, Labels._make(samples._names, ordered))
+    return plan_move(moves, Labels._make(parts[0]._names, ordered))
 
 
 def _same_properties(
@@ -129,9 +125,6 @@ def _same_properties(
         union = properties[members[0]]
         for i in members[1:]:
             union = union.union(properties[i])
-        if any(union != properties[i] for i in members):
-            order = np.lexsort(union.values.T[::-1])
-            union = Labels._make(union._names, union.values[order])
         for i in members:
             properties[i] = union
     pairs = list(zip(properties, tensor, strict=True))
@@ -203,8 +196,7 @@ def _plan_columns(
     ]
     entries = Labels._make(moved._names, moved.values[np.array(members)])
     if wanted is None:
-        order = np.lexsort(entries.values.T[::-1])
-        wanted = Labels._make(entries._names, entries.values[order])
+        wanted = entries
     chosen, parts = [], []
     for entry in wanted.values:
         at = entries.position(entry)
@@ -225,17 +217,16 @@ def _all_samples(
         rows = [None] * len(blocks)
         if not (sort_samples and samples.is_static):
             return samples, rows
-        _, position = unique_rows(samples.values)
-        if bool(np.all(position == np.arange(len(position)))):
+        if is_increasing(samples.values):
             return samples, rows
-        ordered = np.empty_like(samples.values)
-        ordered[position] = samples.values
-        return Labels._make(samples._names, ordered), [position] * len(blocks)
+        ordered, positions = distinct_rows([samples.values])
+        return Labels._make(samples._names, ordered), positions * len(blocks)
+    if sort_samples:
+        tables = [block.samples._host_values("keys_to_properties") for block in blocks]
+        ordered, positions = distinct_rows(tables)
+        return Labels._make(samples._names, ordered), positions
     for block in blocks[1:]:
         samples = samples.union(block.samples)
-    if sort_samples:
-        order = np.lexsort(samples.values.T[::-1])
-        samples = Labels._make(samples._names, samples.values[order])
     return samples, [samples.select(block.samples) for block in blocks]
 
 
@@ -305,4 +296,5 @@ class _MergeIntoLast:
 
     def __call__(self, row: Any) -> Any:
         moved = row.__array_namespace__().moveaxis(row, self.axis, -2)
-        return moved.reshape((*moved.shape[:-2], -1))
+        *others, n_components, n_properties = moved.shape
+        return moved.reshape((*others, n_components * n_properties))

@@ -174,7 +174,7 @@ class Labels:
 
     def __iter__(self) -> Iterator[LabelsEntry]:
         values = self._host_values("iterating over labels")
-        return (LabelsEntry(self._names, row) for row in values)
+        return (LabelsEntry._make(self._names, row) for row in values)
 
     def __getitem__(self, index: str | int) -> Any:
         """A column as an array given its name, or an entry given its index.
@@ -203,7 +203,7 @@ class Labels:
             raise IndexError(
                 f"entry {index} is out of range for labels with {len(self)} entries"
             )
-        return LabelsEntry(self._names, self._values[index])
+        return LabelsEntry._make(self._names, self._values[index])
 
     def __contains__(self, entry: LabelsEntry | Sequence[int]) -> bool:
         return self.position(entry) is not None

@@ -11,6 +11,7 @@ is NumPy, close to linear in the number of rows, and has no Python loop over row
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -103,7 +104,7 @@ def first_duplicate(rows: np.ndarray) -> int | None:
     >>> first_duplicate(np.array([[0, 1], [2, 3], [0, 1]]))
     2
     """
-    if _is_increasing(rows):
+    if is_increasing(rows):
         return None
     hashes = _hash(rows)
     hashes.sort()
@@ -127,7 +128,7 @@ def _hash(rows: np.ndarray) -> np.ndarray:
     return hashes
 
 
-def _is_increasing(rows: np.ndarray) -> bool:
+def is_increasing(rows: np.ndarray) -> bool:
     """Is each row greater than the one before?"""
     undecided = np.ones(max(len(rows) - 1, 0), bool)
     for i in range(rows.shape[1]):
@@ -148,7 +149,25 @@ def unique_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     >>> first.tolist(), inverse.tolist()
     ([1, 0], [1, 0, 1])
     """
+    if rows.shape[1] == 1 and _is_sorted(rows[:, 0]):
+        return _runs(rows[:, 0])
     return _distinct(row_keys(rows))
+
+
+def distinct_rows(tables: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The distinct rows of several tables in lexicographic order.
+
+    :returns: these rows, and where those of each table are among them
+
+    >>> rows, places = distinct_rows([np.array([[5], [3]]), np.array([[3], [4]])])
+    >>> rows.tolist(), [place.tolist() for place in places]
+    ([[3], [4], [5]], [[2, 0], [0, 1]])
+    """
+    rows = tables[0] if len(tables) == 1 else np.concatenate(tables)
+    first, inverse = unique_rows(rows)
+    ends = np.cumsum([len(table) for table in tables])
+    parts = [inverse[end - len(t) : end] for t, end in zip(tables, ends, strict=True)]
+    return rows[first], parts
 
 
 def _distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -189,7 +208,7 @@ def is_among(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     [True, False, True]
     """
     if len(wanted) > _FEW:
-        return RowIndex(wanted).find(rows) >= 0
+        return RowIndex(wanted, n_probes=len(rows)).find(rows) >= 0
     # comparing is faster than packing the rows
     found = np.zeros(len(rows), bool)
     for row in wanted:
@@ -207,12 +226,12 @@ class RowIndex:
     [2, -1, 0]
     """
 
-    def __init__(self, rows: np.ndarray) -> None:
+    def __init__(self, rows: np.ndarray, n_probes: int = 0) -> None:
         n_columns = rows.shape[1] if len(rows) else 0
         self._rows = rows
         self._columns = [_Column.of(rows[:, i]) for i in range(n_columns)]
         self._n_keys = prod(column.width for column in self._columns)
-        self._is_table = self._n_keys <= _PLACES_PER_ROW * len(rows)
+        self._is_table = self._n_keys <= _PLACES_PER_ROW * (len(rows) + n_probes)
         self._is_hashed = self._n_keys > _MAX_KEY
         keys = self._pack(rows)
         if self._is_table:

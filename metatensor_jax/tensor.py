@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -159,7 +160,7 @@ class TensorMap:
         :raises ValueError: no block matches a selection
         """
         if selection is None and not kwargs:
-            return [self.block_by_id(i) for i in range(len(self))]
+            return self._all_blocks()
         matching = self._matching(selection, kwargs)
         if len(matching) == 0:
             raise MetatensorError(
@@ -167,6 +168,14 @@ class TensorMap:
                 f"keys are\n{self.keys}"
             )
         return self.blocks_by_id(matching)
+
+    def _all_blocks(self) -> list[TensorBlock]:
+        leaves, offsets = self._leaves, self._structure.offsets
+        parts = zip(self._structure.blocks, pairwise(offsets), strict=True)
+        return [
+            TensorBlock._unflatten(structure, leaves[start:stop])
+            for structure, (start, stop) in parts
+        ]
 
     def __getitem__(self, selection: Selection) -> TensorBlock:
         """The one block that matches, see :meth:`block`."""
@@ -269,7 +278,7 @@ class TensorMap:
         :param fill_value: for values that no block has, where the properties of merged
             blocks differ
         :param sort_samples: sort the samples of the new blocks, rather than keep the
-            order of the blocks
+            order of the blocks. Traced samples are never sorted.
 
         >>> block = TensorBlock(
         ...     np.ones((1, 1)), Labels.range("system", 1), [], Labels.range("p", 1)

@@ -27,6 +27,10 @@ def _add(a: Any, b: Any) -> Any:
     return a + b
 
 
+def _first(a: Any, b: Any) -> Any:
+    return a
+
+
 def _subtract(a: Any, b: Any) -> Any:
     return a - b
 
@@ -62,7 +66,7 @@ def add(A: TensorMap, B: TensorMap | Scalar) -> TensorMap:
     >>> add(x, 2.0).block().values.tolist()
     [[3.0], [3.0]]
     """
-    return _binary("add", _add, A, B, linear=True)
+    return _binary("add", _add, A, B, linear=True, scalar_linear=_first)
 
 
 @implements("TensorMap.__sub__")
@@ -73,7 +77,7 @@ def subtract(A: TensorMap, B: TensorMap | Scalar) -> TensorMap:
 
     The arguments are those of :func:`add`.
     """
-    return _binary("subtract", _subtract, A, B, linear=True)
+    return _binary("subtract", _subtract, A, B, linear=True, scalar_linear=_first)
 
 
 @implements("TensorMap.__mul__")
@@ -137,16 +141,17 @@ def _binary(
     A: TensorMap,
     B: TensorMap | Scalar,
     linear: bool = False,
-    scalar_linear: bool = False,
+    scalar_linear: bool | Callable[[Any, Any], Any] = False,
 ) -> TensorMap:
     check_type(A, "A", TensorMap)
     if not isinstance(B, TensorMap):
         _check_scalar(B, "`B` must be a metatensor_jax TensorMap or a number")
         return map_rows(function, A, args=(B,), linear=scalar_linear)
-    check_same_keys(A, B, name)
-    for a, b in match_blocks(A, B):
-        check_same_axes(a, b, name)
-        check_same_parameters(a, b, name)
+    if A._structure != B._structure:
+        check_same_keys(A, B, name)
+        for a, b in match_blocks(A, B):
+            check_same_axes(a, b, name)
+            check_same_parameters(a, b, name)
     return map_rows(function, A, B, linear=linear)
 
 

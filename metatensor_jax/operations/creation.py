@@ -12,6 +12,7 @@ import numpy as np
 from ..arrays import is_array, is_jax
 from ..block import TensorBlock
 from ..checks import as_names, block_form, check_type
+from ..conversion import check_not_narrowed
 from ..errors import MetatensorError
 from ..labels import Labels
 from ..tensor import TensorMap
@@ -64,11 +65,14 @@ def random_uniform_like(
     """
     n_leaves = len(jax.tree.leaves(tensor))
     keys: Iterator[Any] = iter(jax.random.split(key, max(n_leaves, 1)))
-    return _like(
-        tensor,
-        gradients,
-        lambda values: jax.random.uniform(next(keys), values.shape, values.dtype),
-    )
+
+    def uniform(values: Any) -> jax.Array:
+        if not jnp.issubdtype(values.dtype, np.floating):
+            raise TypeError(f"random numbers from 0 to 1 are no {values.dtype}")
+        check_not_narrowed(values.dtype)
+        return jax.random.uniform(next(keys), values.shape, values.dtype)
+
+    return _like(tensor, gradients, uniform)
 
 
 random_uniform_like_block = block_form(random_uniform_like)
@@ -98,7 +102,8 @@ def detach(tensor: TensorMap) -> TensorMap:
     Stored gradients stay, as constants: see :func:`remove_gradients`.
     """
     check_type(tensor, "tensor", TensorMap)
-    return _map_values(tensor, jax.lax.stop_gradient)
+    # NumPy arrays are constants already
+    return _map_values(tensor, lambda x: jax.lax.stop_gradient(x) if is_jax(x) else x)
 
 
 detach_block = block_form(detach)

@@ -71,11 +71,15 @@ def remove_dimension(tensor: TensorMap, axis: str, name: str) -> TensorMap:
 
 
 def rename_dimension(tensor: TensorMap, axis: str, old: str, new: str) -> TensorMap:
-    """Give a dimension another name.
+    """Give a dimension another name; of samples, also where gradients have it.
 
     :param old: name of the dimension
     :param new: its new name
     """
+    if axis == "samples":
+        check_type(tensor, "tensor", TensorMap)
+        blocks = [block._rename_samples(old, new) for block in tensor]
+        return TensorMap._make(tensor.keys, blocks, tensor._structure.info)
     return _relabel(tensor, axis, lambda labels: labels.rename(old, new))
 
 

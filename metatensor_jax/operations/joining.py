@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ..checks import (
 from ..errors import MetatensorError, NotEqualError
 from ..execution import execute
 from ..labels import Labels
+from ..packing import distinct_rows
 from ..rows import Move, plan_move
 from ..tensor import TensorMap
 
@@ -53,14 +54,7 @@ def join(
     """
     _check_sequence(tensors, "tensors", TensorMap)
     _check_options(axis, different_keys)
-    keys = _joined_keys(tensors, different_keys)
-    columns = [tensor.keys.select(keys) for tensor in tensors]
-    if any(len(column) != len(keys) for column in columns):
-        per_key = _present_blocks(tensors, keys)
-    else:
-        blocks = [t.blocks_by_id(c) for t, c in zip(tensors, columns, strict=True)]
-        indices = list(range(len(tensors)))
-        per_key = [(indices, list(of_key)) for of_key in zip(*blocks, strict=True)]
+    keys, per_key = _match_keys(tensors, different_keys)
     plans = [
         _plan_join("join", blocks, axis, add_dimension, indices)
         for indices, blocks in per_key
@@ -98,36 +92,40 @@ def _check_options(axis: str, different_keys: str) -> None:
         )
 
 
-def _joined_keys(tensors: Sequence[TensorMap], different_keys: str) -> Labels:
-    keys = tensors[0].keys
+def _match_keys(
+    tensors: Sequence[TensorMap], different_keys: str
+) -> tuple[Labels, list[tuple[list[int], list[TensorBlock]]]]:
+    """The keys of the result; for each, which maps have a block, and these blocks."""
+    first = tensors[0].keys
+    if all(t.keys is first or t.keys == first for t in tensors[1:]):
+        indices = list(range(len(tensors)))
+        columns = zip(*(tensor.blocks() for tensor in tensors), strict=True)
+        return first, [(indices, list(blocks)) for blocks in columns]
     for other in tensors[1:]:
-        if other.keys is keys or other.keys == keys:
-            continue
-        if different_keys == "error":
-            if keys.names != other.keys.names or set(keys) != set(other.keys):
-                raise NotEqualError(
-                    "inputs to 'join' should have the same keys, but they have\n"
-                    f"{keys}\nand\n{other.keys}\nsee `different_keys=`"
-                )
-        elif different_keys == "intersection":
-            keys = keys.intersection(other.keys)
-        else:
-            keys = keys.union(other.keys)
-    return keys
+        if other.keys.names != first.names:
+            _raise_different_keys(first, other.keys)
+    keys, positions = distinct_rows([tensor.keys.values for tensor in tensors])
+    counts = np.bincount(np.concatenate(positions), minlength=len(keys))
+    if different_keys == "error" and np.any(counts != len(tensors)):
+        other = next(t.keys for t in tensors if set(t.keys) != set(first))
+        _raise_different_keys(first, other)
+    matched: list[tuple[list[int], list[TensorBlock]]] = [([], []) for _ in keys]
+    order: dict[int, None] = {}  # in which keys first appear
+    for index, (tensor, rows) in enumerate(zip(tensors, positions, strict=True)):
+        for row, block in zip(rows.tolist(), tensor.blocks(), strict=True):
+            order.setdefault(row)
+            matched[row][0].append(index)
+            matched[row][1].append(block)
+    n_needed = len(tensors) if different_keys == "intersection" else 1
+    kept = [row for row in order if counts[row] >= n_needed]
+    return Labels._make(first._names, keys[kept]), [matched[row] for row in kept]
 
 
-def _present_blocks(
-    tensors: Sequence[TensorMap], keys: Labels
-) -> list[tuple[list[int], list[TensorBlock]]]:
-    """For each key: which maps have a block for it, and these blocks."""
-    result: list[tuple[list[int], list[TensorBlock]]] = [([], []) for _ in keys]
-    for index, tensor in enumerate(tensors):
-        for key, block in tensor.items():
-            position = keys.position(key)
-            if position is not None:
-                result[position][0].append(index)
-                result[position][1].append(block)
-    return result
+def _raise_different_keys(keys: Labels, others: Labels) -> NoReturn:
+    raise NotEqualError(
+        "inputs to 'join' should have the same keys, but they have\n"
+        f"{keys}\nand\n{others}\nsee `different_keys=`"
+    )
 
 
 def _plan_join(

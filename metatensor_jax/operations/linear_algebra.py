@@ -9,11 +9,14 @@ import jax.numpy as jnp
 
 from ..block import TensorBlock
 from ..checks import check_same_axes, check_same_keys, check_same_parameters, check_type
+from ..conversion import check_not_narrowed
 from ..errors import MetatensorError, NotEqualError
+from ..facade import implements
 from ..rows import map_rows, match_blocks
 from ..tensor import TensorMap
 
 
+@implements("TensorMap.__matmul__")
 def dot(tensor_1: TensorMap, tensor_2: TensorMap) -> TensorMap:
     r"""The dot products of the rows of two maps.
 
@@ -132,6 +135,7 @@ def _check_same_equations(x: TensorBlock, y: TensorBlock, what: str) -> None:
 
 def _equations(block: TensorBlock) -> Any:
     """All rows of a block and its gradients, and all components, end to end."""
+    check_not_narrowed(block.dtype)
     n = len(block.properties)
     rows = [jnp.asarray(inner.values).reshape(-1, n) for _, inner in block._walk()]
     return jnp.concatenate(rows)

@@ -20,6 +20,7 @@ from ..labels import Labels
 from ..packing import RowIndex, unique_rows
 from ..rows import Move, map_rows, move_rows
 from ..tensor import TensorMap
+from .creation import remove_gradients
 
 Names = str | Sequence[str]
 
@@ -195,15 +196,37 @@ def _mean(tensor: TensorMap, groups: _Groups) -> TensorMap:
             groups.destinations, groups.samples, tensor, strict=True
         )
     ]
-    return map_rows(_divide, _sum(tensor, groups), counts)
+    return map_rows(_divide, _sum(tensor, groups), counts, linear=True)
 
 
 def _var(tensor: TensorMap, groups: _Groups) -> TensorMap:
+    """The mean of squared distances to the mean, which is held constant for them.
+
+    So no gradients have to be gathered. In first order they are right as they are, as
+    distances to the mean cancel in their sum. In second order they do not: with the
+    constant mean :math:`m`, the variance is :math:`E[(x - m)^2] - (E[x] - m)^2`.
+    """
     mean = _mean(tensor, groups)
+    constant = remove_gradients(mean)
     of_each = move_rows(
-        [Move(mean, source=groups.destinations)], [block.samples for block in tensor]
+        [Move(constant, source=groups.destinations)],
+        [block.samples for block in tensor],
     )
-    return _mean(map_rows(_square_difference, tensor, of_each), groups)
+    centers = [block.values for block in of_each]
+    variance = _mean(map_rows(_square_difference, tensor, centers), groups)
+    nested = any(
+        gradient.gradients_list()
+        for block in tensor
+        for _, gradient in block.gradients()
+    )
+    if not nested:
+        return variance
+    shift = map_rows(_square_difference, mean, [block.values for block in constant])
+    return map_rows(_subtract, variance, shift, linear=True)
+
+
+def _subtract(a: Any, b: Any) -> Any:
+    return a - b
 
 
 def _count(destination: Any, n: int, dtype: Any) -> Any:
@@ -219,7 +242,12 @@ def _divide(row: Any, count: Any) -> Any:
 
 
 def _square_difference(a: Any, b: Any) -> Any:
-    return _square(a - b)
+    return _square(_inexact(a) - b)
+
+
+def _inexact(x: Any) -> Any:
+    """As division gives it: float32 for int32."""
+    return x if jnp.issubdtype(x.dtype, np.inexact) else x / 1
 
 
 def _square(x: Any) -> Any:
@@ -309,8 +337,9 @@ class _SumColumns:
         return jnp.moveaxis(summed, 0, -1)
 
     def _mean(self, row: Any, groups: Any, counts: Any) -> Any:
-        dtype = jnp.result_type(row, float) if row.dtype.kind in "iub" else row.dtype
-        return self._sum(row, groups) / counts.astype(dtype)
+        row = _inexact(row)
+        counts = counts.astype(row.dtype).reshape((1,) * (row.ndim - 1) + (-1,))
+        return self._sum(row, groups) / counts
 
 
 @dataclass(frozen=True)
@@ -326,8 +355,8 @@ class _VarColumns(_SumColumns):
     """Row function: the variance of each group of columns."""
 
     def __call__(self, row: Any, groups: Any, counts: Any) -> Any:
-        mean = self._mean(row, groups, counts)
-        return self._mean(_square(row - mean[..., groups]), groups, counts)
+        centered = _inexact(row) - self._mean(row, groups, counts)[..., groups]
+        return self._mean(_square(centered), groups, counts)
 
 
 def _over_properties(

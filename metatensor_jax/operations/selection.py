@@ -212,7 +212,8 @@ def _match_all(
     """Many selections by the same dimensions, with one search for all of them."""
     wanted = np.concatenate([selection.values for selection in selections])
     run = np.repeat(np.arange(len(selections)), [len(s) for s in selections])
-    rows = labels.values[:, [labels.names.index(name) for name in names]]
+    rows = labels._host_values("splitting samples")
+    rows = rows[:, [labels.names.index(name) for name in names]]
     _, ids = unique_rows(np.concatenate([wanted, rows]))
     i, positions = join_rows(ids[: len(wanted)], ids[len(wanted) :])
     if names != labels.names:  # in the order of the labels, as `select` does
@@ -242,7 +243,9 @@ def take_properties(
     if not any(bool(m.any()) for m in missing):
         args = [(index,) for index in positions]
         return _rearrange(_take_columns, tensor, args, properties)
-    args = list(zip(positions, missing, strict=True))
+    args = [
+        (np.where(m, 0, index), m) for index, m in zip(positions, missing, strict=True)
+    ]
     return _rearrange(_take_columns_or_zero, tensor, args, properties)
 
 
@@ -257,7 +260,8 @@ def _take_columns(row: Any, index: np.ndarray) -> Any:
 
 
 def _take_columns_or_zero(row: Any, index: np.ndarray, missing: np.ndarray) -> Any:
+    xp = row.__array_namespace__()
+    zero = xp.zeros((), dtype=row.dtype)
     if row.shape[-1] == 0:
-        return row.__array_namespace__().zeros((*row.shape[:-1], len(index)), row.dtype)
-    taken = row[..., index * ~missing]
-    return taken * (~missing).astype(row.dtype)
+        return xp.broadcast_to(zero, (*row.shape[:-1], len(index)))
+    return xp.where(missing, zero, row[..., index])

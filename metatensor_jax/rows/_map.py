@@ -12,7 +12,7 @@ import numpy as np
 
 from ..block import TensorBlock
 from ..errors import NotEqualError
-from ..execution import MapTask, execute
+from ..execution import Index, MapTask, execute, follow_traced, merge_traced
 from ..labels import Labels
 from ..tensor import TensorMap
 from ._operands import Operand, parameters_of, take_rows
@@ -22,7 +22,7 @@ def map_rows(
     function: Any,
     *inputs: Any,
     args: Any = (),
-    linear: bool = False,
+    linear: bool | Callable[..., Any] = False,
     rearranges: bool = False,
     components: Any = None,
     properties: Any = None,
@@ -46,8 +46,9 @@ def map_rows(
         one row per sample, without gradients (for maps: a list of them).
     :param args: what ``function`` takes besides rows. Arrays and numbers in there are
         arguments of the compiled program, anything else is a constant in it.
-    :param linear: ``function`` is linear in all its rows together, so that its
-        derivative does not need the rows themselves
+    :param linear: ``function`` is linear in the rows of all blocks together, so that
+        its derivative does not need these rows. For an affine function: its linear
+        part.
     :param rearranges: ``function`` only puts the elements of its one row in other
         places: it is linear, works on the last axes of arrays with any number of axes
         before, and on NumPy arrays as well as on JAX's. Then NumPy arrays stay such.
@@ -126,7 +127,7 @@ def plan_map(
     function: Callable[..., Any],
     blocks: Sequence[Any],
     args: tuple[Any, ...] = (),
-    linear: bool = False,
+    linear: bool | Callable[..., Any] = False,
     rearranges: bool = False,
     components: Sequence[Labels] | None = None,
     properties: Labels | None = None,
@@ -152,7 +153,7 @@ class _Mapping(NamedTuple):
     """What stays the same while ``map_rows`` walks down the gradients."""
 
     args: tuple[Any, ...]
-    linear: bool
+    linear: bool | Callable[..., Any]
     rearranges: bool
     properties: Labels
 
@@ -192,24 +193,23 @@ class _Mapping(NamedTuple):
         moving = [x for x in operands if name in x.gradients]
         extra = _extra_components(name, moving, sum(active[:n_primals]))
         tangents, samples = _align(name, [x.gradients[name] for x in moving])
+        n_primals = 0
         if self.rearranges:
             pushed: Callable[..., Any] = function
             inputs = tangents
-        elif self.linear:
-            zeros = tuple(
-                None if name in x.gradients else (x.rows.row_shape, x.rows.array.dtype)
-                for x in operands
-            )
-            pushed = _PushedLinear(function, zeros, len(extra))
-            inputs = tangents
+        elif self.linear is not False:
+            linear_part = function if self.linear is True else self.linear
+            inputs, kinds = _linear_inputs(name, operands, tangents, samples)
+            pushed = _PushedLinear(linear_part, kinds, len(extra))
         else:
             _check_differentiable(name, moving)
             parents, kept = samples.values[:, 0], _parameter_tree(tangents)
             primals = [take_rows(x, parents, kept) for x in operands]
             pushed = _Pushed(function, active, len(extra))
             inputs = [*primals, *tangents]
-        n_primals = len(inputs) - len(tangents)
-        return self.plan(pushed, inputs, samples, (*extra, *components), n_primals)
+            n_primals = len(primals)
+        below = self._replace(linear=True) if callable(self.linear) else self
+        return below.plan(pushed, inputs, samples, (*extra, *components), n_primals)
 
 
 @dataclass(frozen=True)
@@ -249,26 +249,48 @@ class _Pushed:
 class _PushedLinear:
     """The same for a function that is linear in its rows: it is its own derivative.
 
-    :param zeros: the shape and dtype of each row without a gradient, otherwise None
+    :param kinds: of each row, what it is in the derivative: ``"moving"`` if it has a
+        gradient, ``"constant"`` for coefficients, otherwise the shape and dtype of zero
     """
 
     function: Callable[..., Any]
-    zeros: tuple[tuple[tuple[int, ...], Any] | None, ...]
+    kinds: tuple[Any, ...]
     n_extra: int
 
     def __call__(self, *inputs: Any) -> Any:
-        n_tangents = self.zeros.count(None)
-        tangents, args = inputs[:n_tangents], inputs[n_tangents:]
+        n_moving, n_constant = map(self.kinds.count, ("moving", "constant"))
+        tangents, rest = inputs[:n_moving], inputs[n_moving:]
+        constants, args = rest[:n_constant], rest[n_constant:]
 
         def push(*rows: Any) -> Any:
-            moving = iter(rows)
+            given = {"moving": iter(rows), "constant": iter(constants)}
             all_rows = (
-                next(moving) if zero is None else jnp.zeros(*zero)
-                for zero in self.zeros
+                next(given[kind]) if kind in given else jnp.zeros(*kind)
+                for kind in self.kinds
             )
             return self.function(*all_rows, *args)
 
         return _over_extra(push, self.n_extra)(*tangents)
+
+
+def _linear_inputs(
+    name: str,
+    operands: Sequence[Operand],
+    tangents: Sequence[Operand],
+    samples: Labels,
+) -> tuple[list[Operand], tuple[Any, ...]]:
+    """What the derivative of a linear function takes, and what each input is there."""
+    parents = samples.values[:, 0]
+    constants = [take_rows(x, parents, {}) for x in operands if x.is_constant]
+    kinds = [
+        "moving"
+        if name in x.gradients
+        else "constant"
+        if x.is_constant
+        else (x.rows.row_shape, x.rows.array.dtype)
+        for x in operands
+    ]
+    return [*tangents, *constants], tuple(kinds)
 
 
 def _over_extra(function: Callable[..., Any], n_extra: int) -> Callable[..., Any]:
@@ -345,29 +367,60 @@ def _parameter_tree(operands: Sequence[Operand]) -> dict[str, Any]:
 def _align(name: str, gradients: Sequence[Operand]) -> tuple[list[Operand], Labels]:
     """The gradients of several inputs, with the rows of all of them."""
     samples = gradients[0].samples
-    if all(x.samples is samples or x.samples == samples for x in gradients[1:]):
-        return list(gradients), samples
     for x in gradients[1:]:
         if x.samples.names != samples.names:
             raise NotEqualError(
                 f"gradients with respect to '{name}' should have the same sample names "
                 f"in all inputs, but they have {samples.names} and {x.samples.names}"
             )
+    if not all(x.samples.is_static for x in gradients):
+        return _align_traced(gradients)
+    if all(x.samples is samples or x.samples == samples for x in gradients[1:]):
+        return list(gradients), samples
+    for x in gradients[1:]:
         samples = samples.union(x.samples)
-    return [_spread(x, samples) for x in gradients], samples
+    aligned = [_spread(x, samples.select(x.samples), samples) for x in gradients]
+    return aligned, samples
 
 
-def _spread(x: Operand, samples: Labels) -> Operand:
-    """A gradient whose rows are a part of ``samples``, with zeros for the others."""
-    rows = samples.select(x.samples)
-    index = np.full(len(samples), len(x.samples))
-    index[rows] = np.arange(len(rows))
-    gradients = {}
-    for name, gradient in x.gradients.items():
-        values = gradient.samples.values.copy()
-        values[:, 0] = rows[values[:, 0]]
-        moved = Labels._make(gradient.samples._names, values)
-        gradients[name] = gradient._replace(samples=moved)
-    return x._replace(
-        rows=x.rows.take(index, fill=True), samples=samples, gradients=gradients
-    )
+def _align_traced(gradients: Sequence[Operand]) -> tuple[list[Operand], Labels]:
+    """The same for rows that are data: there is room for all of them to differ."""
+    samples = gradients[0].samples
+    if all(x.samples.values is samples.values for x in gradients[1:]):
+        return list(gradients), samples
+    rows = jnp.concatenate([x.samples.values for x in gradients])
+    values, places = merge_traced(rows)
+    samples = Labels._make(samples._names, values, static=False)
+    ends = np.cumsum([len(x.samples) for x in gradients])
+    parts = jnp.split(places, ends[:-1])
+    return [
+        _spread(x, p, samples) for x, p in zip(gradients, parts, strict=True)
+    ], samples
+
+
+def _spread(x: Operand, places: Index, samples: Labels) -> Operand:
+    """A gradient whose rows are at ``places`` of ``samples``, zero for the others."""
+    n = len(x.samples)
+    gradients = {
+        name: gradient._replace(
+            samples=_move_parents(gradient.samples, places, n, samples)
+        )
+        for name, gradient in x.gradients.items()
+    }
+    if samples.is_static:
+        index = np.full(len(samples), n)
+        index[places] = np.arange(n)
+    else:
+        index = jnp.full(len(samples), n, np.int32)
+        index = index.at[places].set(jnp.arange(n, dtype=np.int32), mode="drop")
+    rows = x.rows.take(index, fill=True)
+    return x._replace(rows=rows, samples=samples, gradients=gradients)
+
+
+def _move_parents(nested: Labels, places: Index, n: int, samples: Labels) -> Labels:
+    if not samples.is_static:
+        values = follow_traced(nested.values, n, 0, places, len(samples))
+        return Labels._make(nested._names, values, static=False)
+    values = nested.values.copy()
+    values[:, 0] = places[values[:, 0]]
+    return Labels._make(nested._names, values)

@@ -15,6 +15,7 @@ from ..errors import NotEqualError, TracedLabelsError
 from ..execution import (
     GatherTask,
     Index,
+    PlaceTask,
     Rows,
     ScatterTask,
     execute,
@@ -22,7 +23,7 @@ from ..execution import (
     merge_traced,
 )
 from ..labels import Labels
-from ..packing import unique_rows
+from ..packing import distinct_rows, is_increasing
 from ..tensor import TensorMap
 from ._operands import Operand, is_everything, join_rows, parameters_of
 
@@ -172,10 +173,9 @@ def _plan_along(
     gradients = {}
     for name in parameters_of(piece.operand for piece in pieces):
         followers, new_samples = _follow(name, pieces, len(samples))
-        if added:
+        merged = _end_to_end(new_samples)
+        if added and not (merged.is_static and is_increasing(merged.values)):
             followers, merged = _merge(followers, new_samples)
-        else:
-            merged = _end_to_end(new_samples)
         if order is not None:
             followers, merged = _reorder(followers, merged, order)
         gradients[name] = _plan_along(followers, merged, properties, 0, order)
@@ -191,7 +191,10 @@ def _plan_beside(
     order: OrderOfRows | None,
 ) -> TensorBlock:
     """Rows side by side: each piece is some columns of the result."""
-    rows = tuple([_placed(piece, len(samples)) for piece in pieces])
+    for piece in pieces:
+        if _is_traced(piece.destination) or _is_traced(piece.source):
+            what = "laying rows side by side at traced places"
+            raise TracedLabelsError(what, piece.operand.samples._names)
     gradients = {}
     for name in parameters_of(piece.operand for piece in pieces):
         followers, merged = _follow_beside(name, pieces, len(samples))
@@ -200,7 +203,9 @@ def _plan_beside(
             followers, merged = _reorder(in_place, merged, order)
         gradients[name] = _plan_beside(followers, merged, properties, 0, order)
     components = pieces[0].operand.components
-    task = GatherTask(rows, axis=-1, fill_value=fill_value)
+    rows = tuple([_taken(piece) for piece in pieces])
+    destinations = tuple([piece.destination for piece in pieces])
+    task = PlaceTask(rows, destinations, len(samples), -1, fill_value)
     return TensorBlock._make(task, samples, components, properties, gradients)
 
 
@@ -238,44 +243,27 @@ def _taken(piece: _Piece) -> Rows:
     return rows.take(source, fill=past_the_end)
 
 
-def _placed(piece: _Piece, n_rows: int) -> Rows:
-    """The rows of a piece, each at its destination among ``n_rows``."""
-    if piece.destination is None:
-        return _taken(piece)
-    if _is_traced(piece.destination) or _is_traced(piece.source):
-        what = "laying rows side by side at traced destinations"
-        raise TracedLabelsError(what, piece.operand.samples._names)
-    n = piece.operand.rows.n_rows
-    index = np.full(n_rows, n)
-    index[piece.destination] = np.arange(n) if piece.source is None else piece.source
-    if is_everything(index, n):
-        return piece.operand.rows
-    return piece.operand.rows.take(index, fill=bool(np.any(index >= n)))
-
-
 def _added(rows: tuple[Rows, ...], destinations: Sequence[Index], n: int) -> Any:
-    """Rows added to their destinations; taken from there if none is shared."""
-    order = _order_of(destinations, n)
-    if order is None:
+    """Rows added to their destinations; only placed there, if none is shared."""
+    if not _is_one_to_one(destinations, n):
         if rows[0].array.dtype == bool:
             raise TypeError("can not add up bool values: convert them first")
         return ScatterTask(rows, tuple(destinations), n, _in_order(destinations))
-    if len(rows) == 1:
-        return GatherTask((rows[0].take(order),))
-    return GatherTask(rows, order=order)
+    return PlaceTask(rows, tuple(destinations), n, axis=0)
 
 
-def _order_of(destinations: Sequence[Index], n: int) -> np.ndarray | None:
-    """Which row goes to each destination, if it is known to be one and no other."""
-    known = all(isinstance(index, np.ndarray) for index in destinations)
-    if not known or sum(map(len, destinations)) != n:
-        return None
-    position = np.concatenate(destinations)
-    if n and (position.min() < 0 or position.max() >= n):
-        return None
-    order = np.full(n, -1)
-    order[position] = np.arange(n)
-    return order if order.min(initial=0) >= 0 else None
+def _is_one_to_one(destinations: Sequence[Index], n: int) -> bool:
+    """Is it known that each of ``n`` rows is the destination of one row?"""
+    if any(_is_traced(index) for index in destinations):
+        return False
+    if sum(map(len, destinations)) != n:
+        return False
+    taken = np.zeros(n, bool)
+    for index in destinations:
+        if len(index) and (index.min() < 0 or index.max() >= n):
+            return False
+        taken[index] = True
+    return bool(taken.all())
 
 
 def _in_order(destinations: Sequence[Index]) -> bool:
@@ -370,17 +358,17 @@ def _merge(
     """Give rows with the same label the same destination."""
     names = samples[0]._names
     if all(labels.is_static for labels in samples):
-        rows = np.concatenate([labels.values for labels in samples])
-        first, destinations = unique_rows(rows)
-        merged = Labels._make(names, rows[first])
+        rows, destinations = distinct_rows([labels.values for labels in samples])
+        merged = Labels._make(names, rows)
     else:
         rows = jnp.concatenate([labels.values for labels in samples])
-        values, destinations = merge_traced(rows)
+        values, index = merge_traced(rows)
         merged = Labels._make(names, values, static=False)
-    ends = np.cumsum([len(labels) for labels in samples])
+        ends = np.cumsum([len(labels) for labels in samples])
+        destinations = jnp.split(index, ends[:-1])
     moved = [
-        piece._replace(destination=destinations[end - len(labels) : end])
-        for piece, labels, end in zip(pieces, samples, ends, strict=True)
+        piece._replace(destination=destination)
+        for piece, destination in zip(pieces, destinations, strict=True)
     ]
     return moved, merged
 

@@ -21,6 +21,8 @@ class Operand(NamedTuple):
     components: tuple[Labels, ...]
     properties: Labels
     gradients: Mapping[str, Operand]
+    #: a plain array: a coefficient of functions that are linear in the rows of blocks
+    is_constant: bool = False
 
     @classmethod
     def of(cls, block: TensorBlock) -> Operand:
@@ -38,7 +40,7 @@ class Operand(NamedTuple):
     @classmethod
     def of_array(cls, array: Any, samples: Labels) -> Operand:
         """One row of an array per sample, without gradients."""
-        return cls(Rows(array), samples, (), samples, {})
+        return cls(Rows(array), samples, (), samples, {}, is_constant=True)
 
     @property
     def parents(self) -> Any:

@@ -16,9 +16,9 @@ from reference import Smooth, Tree
 
 import metatensor_jax as mts
 
-# (system, atom), in no order; a block has some that follow each other
-SAMPLES = [(1, 0), (0, 2), (1, 2), (0, 0), (2, 1), (0, 1), (1, 1)]
-PROPERTIES = [(1, 0), (0, 1), (0, 0), (1, 1)]  # (n, l)
+# (system, atom) and (n, l), in no order; a block has some that follow each other
+SAMPLES = [(1, 0), (0, 2), (1, 2), (0, 0), (0, 1), (1, 1), (2, 1)]
+PROPERTIES = [(1, 0), (0, 1), (0, 0), (1, 1), (0, 2), (1, 2)]
 KEYS = [(0, 0), (1, 0), (0, 1), (1, 1)]
 COMPONENTS = [[1, -1, 0], [2, 0]]
 
@@ -86,7 +86,7 @@ class Input(NamedTuple):
         """The same with positive values."""
         return self.change(
             lambda part: part._replace(
-                smooth=part.smooth._replace(values=np.abs(part.smooth.values))
+                smooth=part.smooth._replace(values=_positive(part.smooth.values))
             )
         )
 
@@ -143,6 +143,10 @@ class Structure(NamedTuple):
         return any(self.tree.values())
 
 
+def _positive(values: np.ndarray) -> np.ndarray:
+    return np.abs(values).astype(values.dtype)
+
+
 def _labels(names: Sequence[str], rows: Sequence[tuple[int, int]]) -> mts.Labels:
     return mts.Labels(names, np.array(rows, np.int32).reshape(-1, 2))
 
@@ -163,14 +167,25 @@ STRUCTURES: Mapping[str, Structure] = {
             "nested",
             [Size(4, 3)],
             (2,),
-            {"positions": ("positions", "strain"), "strain": ("cell",), "cell": ()},
+            {"positions": ("positions", "strain"), "strain": ("positions",)},
         ),
         Structure("complex", [Size(4, 3)], (), PLAIN, dtype="complex128"),
         Structure("no_samples", [Size(0, 3), Size(2, 3)], (), {"positions": ("cell",)}),
         Structure("no_properties", [Size(3, 0), Size(3, 2)], (2,), {"strain": ()}),
         Structure("no_blocks", []),
-        # all groups of samples or properties have at least two members
-        Structure("pairs", [Size(4, 4), Size(4, 4)], (), PLAIN),
+        # all of it: an empty block, a component, gradients, some of them nested
+        Structure(
+            "mixed",
+            [Size(4, 3), Size(0, 2), Size(3, 2, 2, 1)],
+            (2,),
+            {"positions": ("strain",), "strain": ()},
+        ),
+        Structure("small", [Size(3, 3), Size(2, 3, 3)], (), {"strain": ()}),
+        Structure("one_component", [Size(3, 2)], (3,), {"strain": ()}),
+        Structure("plain_component", [Size(3, 2)], (3,)),
+        # no gradient row is missing, and all groups have at least three members
+        Structure("groups", [Size(6, 6)], (), {"strain": ()}, 1.0),
+        Structure("complete", SEVERAL, (2,), {"strain": ()}, 1.0),
         # the same samples everywhere; as many equations as unknowns
         Structure("square", [Size(3, 3), Size(3, 3)]),
         Structure("square_with_gradient", [Size(1, 3)], (), {"strain": ()}, 1.0),
