@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -130,9 +130,14 @@ class MapTask:
     #: the function only moves elements, on the last axes of any array: NumPy can do it
     rearranges: bool = False
 
-    def arrays(self) -> Iterable[Any]:
+    def arrays(self) -> list[Any]:
         """The arrays that this reads."""
         return [operand.array for operand in self.operands]
+
+    def leaves(self) -> list[Any]:
+        """All that is data."""
+        indices = [operand.index for operand in self.operands]
+        return [*self.arrays(), *indices, *jax.tree.leaves(self.args)]
 
     def trace(self) -> Any:
         """The result, inside a program."""
@@ -180,9 +185,13 @@ class GatherTask:
     fill_value: Any = 0
     order: Index | None = None
 
-    def arrays(self) -> Iterable[Any]:
+    def arrays(self) -> list[Any]:
         """The arrays that this reads."""
         return [piece.array for piece in self.pieces]
+
+    def leaves(self) -> list[Any]:
+        """All that is data."""
+        return [*self.arrays(), *(piece.index for piece in self.pieces), self.order]
 
     def trace(self) -> Any:
         """The result, inside a program."""
@@ -219,9 +228,13 @@ class PlaceTask:
     axis: int
     fill_value: Any = 0
 
-    def arrays(self) -> Iterable[Any]:
+    def arrays(self) -> list[Any]:
         """The arrays that this reads."""
         return [piece.array for piece in self.pieces]
+
+    def leaves(self) -> list[Any]:
+        """All that is data."""
+        return [*self.arrays(), *(piece.index for piece in self.pieces)]
 
     def trace(self) -> Any:
         """The result, inside a program."""
@@ -284,9 +297,17 @@ class ScatterTask:
     #: the destinations do not decrease
     in_order: bool
 
-    def arrays(self) -> Iterable[Any]:
+    def arrays(self) -> list[Any]:
         """The arrays that this reads."""
         return [piece.array for piece in self.pieces]
+
+    def leaves(self) -> list[Any]:
+        """All that is data."""
+        return [
+            *self.arrays(),
+            *(piece.index for piece in self.pieces),
+            *self.destinations,
+        ]
 
     def trace(self) -> Any:
         """The result, inside a program."""
@@ -322,9 +343,11 @@ class CutTask:
     start: int
     stop: int
 
-    def arrays(self) -> Iterable[Any]:
+    def arrays(self) -> list[Any]:
         """The arrays that this reads."""
         return [self.array]
+
+    leaves = arrays
 
     def trace(self) -> Any:
         """The result, inside a program."""
@@ -395,14 +418,14 @@ def _only_moves(task: Task) -> bool:
 
 
 def _all_numpy(task: Task) -> bool:
-    return not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(task))
+    return not any(isinstance(leaf, jax.Array) for leaf in task.leaves())
 
 
 def _run_with_jax(tasks: Sequence[Task]) -> list[Any]:
     arrays = [array for task in tasks for array in task.arrays()]
     for dtype in {array.dtype for array in arrays}:
         check_not_narrowed(dtype)
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tasks)):
+    if any(isinstance(leaf, Tracer) for task in tasks for leaf in task.leaves()):
         return _trace(tasks)
     # data that is known stays known, also while a program around this is traced
     with eval_context():
@@ -459,20 +482,44 @@ def _run_on_host(tasks: Sequence[Task]) -> list[Any]:
 def _run_as_one(tasks: Sequence[MapTask]) -> list[np.ndarray]:
     """The results of tasks with the same signature, by one call of one program."""
     starts = np.cumsum([0, *(task.operands[0].n_rows for task in tasks)]).tolist()
-    capacity = 1 << max(starts[-1] - 1, 0).bit_length()
+    n_rows = starts[-1]
+    capacity = 1 << max(n_rows - 1, 0).bit_length()
     operands = []
     for column in zip(*(task.operands for task in tasks), strict=True):
         array = column[0].array
         buffer = np.empty((capacity, *array.shape[1:]), array.dtype)
-        for rows, start, stop in zip(column, starts, starts[1:], strict=False):
-            rows.read(buffer[start:stop])
+        _read_all(column, buffer[:n_rows])
         # real rows, so that filling up gives no NaN that was not there before
-        buffer[starts[-1] :] = buffer[:1] if starts[-1] else 1
+        buffer[n_rows:] = buffer[:1] if n_rows else 1
         operands.append(buffer)
     dynamic, static = _partition(tasks[0].args)
     program = _map_program(tasks[0].function, operands, dynamic, static)
     result = np.asarray(tasks[0].checked(program))
     return [result[start:stop] for start, stop in pairwise(starts)]
+
+
+def _read_all(column: Sequence[Rows], out: np.ndarray) -> None:
+    """Rows of many arrays end to end, with a few calls of NumPy for all of them."""
+    arrays = [np.asarray(rows.array) for rows in column]
+    if all(rows.index is None for rows in column):
+        np.concatenate(arrays, out=out)
+        return
+    sizes = [len(array) for array in arrays]
+    indices = [
+        np.arange(size) if rows.index is None else np.asarray(rows.index)
+        for rows, size in zip(column, sizes, strict=True)
+    ]
+    lengths = [len(index) for index in indices]
+    index, n = np.concatenate(indices), np.repeat(sizes, lengths)
+    offset = np.repeat(np.cumsum([0, *sizes[:-1]]), lengths)
+    where = offset + np.clip(index, 0, np.maximum(n - 1, 0))
+    source = np.concatenate(arrays)
+    if len(source) == 0:
+        out[...] = 0
+        return
+    np.take(source, where, axis=0, out=out, mode="clip")
+    if any(rows.fill for rows in column):
+        out[index >= n] = 0
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

@@ -200,12 +200,18 @@ def _plan_columns(
     chosen, parts = [], []
     for entry in wanted.values:
         at = entries.position(entry)
-        chosen.append(moves[at] if at is not None else _nothing(blocks, len(samples)))
-        properties = blocks[at if at is not None else 0].properties
-        parts.append(_prepend_columns(properties, wanted._names, entry))
-    values = np.concatenate([part.values for part in parts])
-    properties = Labels(parts[0].names, values, assume_unique=True)
+        chosen.append(_nothing(blocks, len(samples)) if at is None else moves[at])
+        parts.append(blocks[at or 0].properties)
+    properties = _with_entries(wanted, parts)
     return plan_move(chosen, samples, properties, "side by side", fill_value)
+
+
+def _with_entries(entries: Labels, parts: Sequence[Labels]) -> Labels:
+    """Labels end to end, each with one of the entries in front."""
+    columns = np.concatenate([part.values for part in parts])
+    rows = np.repeat(entries.values, [len(part) for part in parts], axis=0)
+    names = (*entries._names, *parts[0]._names)
+    return Labels(names, np.concatenate([rows, columns], axis=1), assume_unique=True)
 
 
 def _all_samples(
@@ -240,11 +246,6 @@ def _nothing(blocks: Sequence[TensorBlock], n_samples: int) -> Move:
 
 def _no_samples(block: TensorBlock) -> Labels:
     return Labels.empty(block.samples.names)
-
-
-def _prepend_columns(labels: Labels, names: Sequence[str], row: np.ndarray) -> Labels:
-    values = np.column_stack([np.tile(row, (len(labels), 1)), labels.values])
-    return Labels._make((*names, *labels._names), values.astype(np.int32))
 
 
 @implements("TensorMap.components_to_properties")

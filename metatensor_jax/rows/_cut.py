@@ -49,8 +49,10 @@ def _plan_cut(
     plans = []
     stops = ends.tolist()
     for i, (start, stop) in enumerate(zip([0, *stops], stops, strict=False)):
-        if in_order:
-            task: Any = CutTask(x.rows.array, start, stop)
+        if in_order and isinstance(x.rows.array, np.ndarray):
+            task: Any = x.rows.array[start:stop]
+        elif in_order:
+            task = CutTask(x.rows.array, start, stop)
         else:
             task = GatherTask((x.rows.take(order[start:stop]),))
         samples = Labels._make(x.samples._names, labels[start:stop])

@@ -283,17 +283,36 @@ def _in_order(destinations: Sequence[Index]) -> bool:
 def _follow(
     name: str, pieces: Sequence[_Piece], n_rows: int
 ) -> tuple[list[_Piece], list[Labels]]:
-    """The gradient rows that belong to the rows of each piece, and their new labels."""
+    """The gradient rows that belong to the rows of each piece, and their new labels.
+
+    The labels are those of each piece, or of all pieces end to end.
+    """
+    as_they_are = all(p.source is None and p.destination is None for p in pieces)
+    gradients = [piece.operand.gradients.get(name) for piece in pieces]
+    if as_they_are and all(g is None or g.samples.is_static for g in gradients):
+        followers = [_Piece(g, None, None) for g in gradients if g is not None]
+        return followers, [_shifted_samples(pieces, gradients)]
     offset = 0
     followers, new_samples = [], []
-    for piece in pieces:
-        gradient = piece.operand.gradients.get(name)
+    for piece, gradient in zip(pieces, gradients, strict=True):
         if gradient is not None:
             source, samples = _follow_one(piece, gradient, offset, n_rows)
             followers.append(_Piece(gradient, source, None))
             new_samples.append(samples)
         offset += piece.n_rows
     return followers, new_samples
+
+
+def _shifted_samples(
+    pieces: Sequence[_Piece], gradients: Sequence[Operand | None]
+) -> Labels:
+    """The gradient samples of pieces that are laid end to end, all at once."""
+    present = [g.samples for g in gradients if g is not None]
+    lengths = [0 if g is None else len(g.samples) for g in gradients]
+    offsets = np.cumsum([0, *(piece.n_rows for piece in pieces[:-1])])
+    values = np.concatenate([samples.values for samples in present])
+    values[:, 0] += np.repeat(offsets, lengths).astype(np.int32)
+    return Labels._make(present[0]._names, values)
 
 
 def _follow_one(
