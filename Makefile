@@ -5,6 +5,8 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 
 INSTALL := -m pip install --quiet --disable-pip-version-check
+# pip would search for versions that never fit an older Python
+CHECK_PYTHON := $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("CPython 3.11 or later is needed: make PYTHON=python3.12 ...")'
 DEMO := .venv/demo
 TEST := .venv/test
 OLDEST := .venv/oldest
@@ -59,16 +61,19 @@ clean:
 
 # An environment is finished when its stamp is there; until then it is made again.
 $(DEMO)/.stamp: pyproject.toml
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(DEMO)
 	$(DEMO)/bin/python $(INSTALL) --editable '.[demo]'
 	@touch $@
 
 $(TEST)/.stamp: pyproject.toml
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(TEST)
 	$(TEST)/bin/python $(INSTALL) --editable '.[dev]'
 	@touch $@
 
 $(OLDEST)/.stamp: pyproject.toml tests/oldest.txt
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python $(INSTALL) --constraint tests/oldest.txt --editable '.[dev]'
 	@touch $@

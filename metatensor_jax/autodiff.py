@@ -39,8 +39,10 @@ def connect_gradients(tensor: TensorMap, **parameters: TensorBlock) -> TensorMap
         row belongs to the sample with the same labels; what the gradient samples do
         not say (such as ``system``), the sample of the value says.
     :returns: the map without these stored gradients
-    :raises MetatensorError: no stored gradient for a parameter, other components, or
-        gradient rows that name an entry the parameter does not have
+    :raises MetatensorError: no stored gradient for a parameter, other numbers or
+        entries of components, sample dimensions of the gradients that the parameter
+        lacks, or gradient rows that name an entry the parameter does not have
+    :raises TypeError: parameters that are no blocks
     :raises TracedLabelsError: traced labels
 
     >>> import metatensor_jax as mts
@@ -55,6 +57,14 @@ def connect_gradients(tensor: TensorMap, **parameters: TensorBlock) -> TensorMap
     >>> jax.grad(square)(jnp.ones((1, 1))).item()
     6.0
     """
+    if not parameters:
+        raise TypeError("connect_gradients needs at least one parameter, by its name")
+    for name, parameter in parameters.items():
+        if not isinstance(parameter, TensorBlock):
+            raise TypeError(
+                f"the parameter '{name}' must be a TensorBlock, whose labels say which "
+                f"entry is which, not {type(parameter).__name__}"
+            )
     blocks = [_connect_block(block, parameters) for block in tensor]
     return TensorMap._make(tensor.keys, blocks, tensor._structure.info)
 
@@ -119,7 +129,7 @@ def _stored(
         result[name] = _Stored(
             values=gradient.values,
             parents=gradient.samples.column("sample"),
-            entries=_find_entries(name, parameter.samples, own),
+            entries=_find_entries(name, parameter.samples, gradient.samples, own),
             nested=inner,
             missing=tuple(sorted(set(parameters) - set(inner))),
         )
@@ -152,7 +162,7 @@ def _check_parameter(
 
 
 def _find_entries(
-    name: str, samples: Labels, columns: Mapping[str, np.ndarray]
+    name: str, samples: Labels, own: Labels, columns: Mapping[str, np.ndarray]
 ) -> np.ndarray:
     """For each gradient row, the sample of the parameter that it belongs to."""
     unknown = [n for n in samples.names if n not in columns]
@@ -160,6 +170,12 @@ def _find_entries(
         raise MetatensorError(
             f"the samples of the parameter '{name}' have the dimensions {unknown}, but "
             f"the stored gradients have {sorted(columns)}"
+        )
+    lacking = [n for n in own.names if n not in ("sample", *samples.names)]
+    if lacking:
+        raise MetatensorError(
+            f"the stored gradients with respect to '{name}' have the dimensions "
+            f"{lacking}, but the samples of the parameter do not: {samples.names}"
         )
     rows = np.stack([columns[n] for n in samples.names], axis=1)
     entries = RowIndex(samples.values).find(rows)

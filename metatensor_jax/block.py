@@ -64,6 +64,8 @@ class TensorBlock:
         properties: Labels,
         gradients: Mapping[str, TensorBlock] | None = None,
     ) -> None:
+        if isinstance(components, Labels):
+            raise TypeError("`components` must be a list of Labels, not Labels")
         components, gradients = tuple(components), dict(gradients or {})
         _check_array(values)
         _check_labels(samples, components, properties)

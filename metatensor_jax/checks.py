@@ -22,9 +22,12 @@ AXES = ("samples", "components", "properties")
 def check_type(value: Any, name: str, expected: type) -> None:
     """Raise unless the argument ``name`` is of this type."""
     if not isinstance(value, expected):
+        hint = ""
+        if expected is TensorMap and isinstance(value, TensorBlock):
+            hint = ": for single blocks see the functions that end with `_block`"
         raise TypeError(
             f"`{name}` must be a metatensor_jax {expected.__name__}, not "
-            f"{type(value).__module__}.{type(value).__name__}"
+            f"{type(value).__module__}.{type(value).__name__}{hint}"
         )
 
 

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer, eval_context
+from jax.errors import TracerArrayConversionError, UnexpectedTracerError
 
 from .arrays import read_only
 from .block import TensorBlock
@@ -265,7 +266,8 @@ class PlaceTask:
         first = self.pieces[0]
         width = sum(piece.row_shape[-1] for piece in self.pieces)
         shape = first.row_shape if self.axis == 0 else (*first.row_shape[:-1], width)
-        out = np.full((self.n_rows, *shape), self.fill_value, first.array.dtype)
+        dtype = np.result_type(*(piece.array.dtype for piece in self.pieces))
+        out = np.full((self.n_rows, *shape), self.fill_value, dtype)
         start = 0
         for piece, index in zip(self.pieces, self.destinations, strict=True):
             rows = piece.read(fill_value=self.fill_value)
@@ -425,13 +427,18 @@ def _run_with_jax(tasks: Sequence[Task]) -> list[Any]:
     arrays = [array for task in tasks for array in task.arrays()]
     for dtype in {array.dtype for array in arrays}:
         check_not_narrowed(dtype)
+    for leaf in (leaf for task in tasks for leaf in task.leaves()):
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fc" and leaf.ndim:
+            check_not_narrowed(leaf.dtype)
     if any(isinstance(leaf, Tracer) for task in tasks for leaf in task.leaves()):
         return _trace(tasks)
     # data that is known stays known, also while a program around this is traced
     with eval_context():
-        if _is_on_host(arrays):
-            return _run_on_host(tasks)
-        return _trace(tasks)
+        try:
+            return _run_on_host(tasks) if _is_on_host(arrays) else _trace(tasks)
+        except (UnexpectedTracerError, TracerArrayConversionError):
+            pass  # a row function closes over a tracer: its result is one as well
+    return [task.trace() for task in tasks]
 
 
 def _is_on_host(arrays: Sequence[Any]) -> bool:
@@ -450,12 +457,18 @@ def _is_on_host(arrays: Sequence[Any]) -> bool:
 def _trace(tasks: Sequence[Task]) -> list[Any]:
     """All tasks as one program, which is a part of the one that is being traced."""
     tasks = [t.as_gather() if isinstance(t, PlaceTask) else t for t in tasks]
-    dynamic, static = _partition(tasks)
-    try:
-        hash(static)
-    except TypeError:  # a row function with arrays in it
-        return [task.trace() for task in tasks]
-    return _trace_tasks(dynamic, static)
+    if any(isinstance(t, MapTask) and _holds_tracer(t.function) for t in tasks):
+        return [task.trace() for task in tasks]  # what is cached would hold it as well
+    return _trace_tasks(*_partition(tasks))
+
+
+def _holds_tracer(function: Any) -> bool:
+    """Does a row function close over a tracer of the program around it?"""
+    while not hasattr(function, "__code__") and hasattr(function, "function"):
+        function = function.function  # a derivative of the row function
+    cells = getattr(function, "__closure__", None) or ()
+    contents = [cell.cell_contents for cell in cells]
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(contents))
 
 
 @functools.partial(jax.jit, static_argnums=1, inline=True)

@@ -258,7 +258,7 @@ def components_to_properties(
             raise MetatensorError(
                 f"'{name}' is not one of the components {tensor.component_names}"
             )
-    for name in reversed(as_names(dimensions)):
+    for name in as_names(dimensions):
         tensor = _component_to_properties(tensor, name)
     return tensor
 

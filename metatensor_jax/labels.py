@@ -6,6 +6,7 @@ ordered sets: look-up, union, intersection, difference, each with mappings.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from operator import index as as_int
@@ -129,6 +130,11 @@ class Labels:
         >>> Labels.range("system", 3).values.tolist()
         [[0], [1], [2]]
         """
+        end = operator.index(end)
+        if not 0 <= end <= INT32.max:
+            raise MetatensorError(
+                f"a range of labels ends between 0 and {INT32.max}, not at {end}"
+            )
         return Labels(name, np.arange(end, dtype=np.int32).reshape(-1, 1), True)
 
     @classmethod
@@ -219,6 +225,11 @@ class Labels:
             raise MetatensorError(
                 f"the names of this entry, {entry.names}, are not those of the labels, "
                 f"{self.names}"
+            )
+        if isinstance(entry, (int, np.integer)):
+            raise TypeError(
+                f"an entry is a list of {len(self._names)} values, not one integer: "
+                f"[{entry}]"
             )
         row = tuple(as_int(value) for value in entry)
         if len(row) != len(self._names):

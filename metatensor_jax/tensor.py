@@ -62,6 +62,10 @@ class TensorMap:
         blocks: Sequence[TensorBlock],
         info: Mapping[str, str] | None = None,
     ) -> None:
+        if isinstance(blocks, TensorBlock):
+            raise TypeError(
+                "`blocks` must be a list of TensorBlocks, not a TensorBlock"
+            )
         blocks = list(blocks)
         _check_blocks(keys, blocks)
         self._set(keys, blocks, _check_info(info or {}))
@@ -257,7 +261,10 @@ class TensorMap:
         )
 
     def with_info(self, key: str, value: str) -> TensorMap:
-        """This map with one more piece of info."""
+        """This map with one more piece of info.
+
+        Info is static: maps that differ in it do not share a compiled program.
+        """
         info = _check_info({**self.info(), key: value})
         structure = MapStructure(self.keys, self._structure.blocks, info)
         return TensorMap._unflatten(structure, self._leaves)
@@ -328,7 +335,8 @@ class TensorMap:
     def components_to_properties(self, dimensions: str | Sequence[str]) -> TensorMap:
         """Move component dimensions to the front of the properties.
 
-        :param dimensions: names of the components to move, in this order
+        :param dimensions: names of the components to move; each goes before those that
+            were moved before it
 
         >>> block = TensorBlock(
         ...     np.ones((1, 3, 2)),

@@ -212,6 +212,13 @@ def test_gradients_of_a_nonlinear_model_under_vmap_and_jit() -> None:
         check_grads(lambda g: (jax.grad(energy)(at) * g).sum(), (at,), 2)
 
 
+def test_parameters_are_blocks() -> None:
+    with pytest.raises(TypeError, match="'positions' must be a TensorBlock"):
+        mts.connect_gradients(features(), positions=np.zeros((3, 3)))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="at least one parameter"):
+        mts.connect_gradients(features())
+
+
 def test_what_is_not_connected_stays_stored() -> None:
     tensor = features()
     with enable_x64(True):
@@ -251,6 +258,15 @@ BAD = [
             )
         },
         r"have the dimensions \['image'\]",
+    ),
+    (
+        "a dimension that the gradients have is lacking",
+        lambda: {
+            "positions": mts.TensorBlock(
+                np.zeros((2, 3, 1)), mts.Labels.range("atom", 2), [XYZ], ONE
+            )
+        },
+        r"have the dimensions \['system'\], but the samples of the parameter do not",
     ),
     (
         "several properties",

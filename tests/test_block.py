@@ -593,7 +593,7 @@ BAD_BLOCKS = {
     "labels instead of a list of them": (
         good(components=Labels.range("xyz", 3)),
         TypeError,
-        r"`components\[0\]` must be Labels, not LabelsEntry",
+        r"`components` must be a list of Labels, not Labels",
     ),
     "traced properties": (
         good(properties=traced("n", 2)),

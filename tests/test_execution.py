@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -311,3 +313,37 @@ def test_tasks_of_numpy_and_of_jax_arrays_together(monkeypatch):
             assert all(isinstance(leaf, kind) for leaf in leaves)
         np.testing.assert_array_equal(moved.block_by_id(0).values, x[0].values[[1]])
         np.testing.assert_array_equal(moved.block_by_id(1).values, x[1].values[[2]])
+
+
+# --- row functions that are not plain functions ------------------------------------
+
+
+def test_a_row_function_that_closes_over_a_tracer():
+    x = block(3, gradients={"t": Gradient((), [0, 2])})
+
+    def total(w, x):
+        y = map_rows(lambda row: row * w["w"] ** 2, x)
+        return (y.values.sum() + y.gradient("t").values.sum()).astype(jnp.float32)
+
+    expected = 2 * 1.5 * (x.values.sum() + x.gradient("t").values.sum())
+    for data in (x, x.to(arrays="jax")):
+        of_data = functools.partial(total, x=data)
+        for gradient in (jax.grad(of_data), jax.jit(jax.grad(of_data))):
+            np.testing.assert_allclose(gradient({"w": 1.5})["w"], expected, rtol=1e-5)
+        mapped = jax.vmap(of_data)({"w": jnp.arange(3.0)})
+        np.testing.assert_allclose(mapped[2], 4 * mapped[1], rtol=1e-5)
+        with jax.checking_leaks():
+            jax.jit(total)({"w": 1.5}, data)
+
+
+def test_a_row_function_that_is_a_module():
+    eqx = pytest.importorskip("equinox")
+    linear = eqx.nn.Linear(2, 2, key=jax.random.key(0))
+    x = block(3, gradients={"t": Gradient((), [0, 2])})
+    y = map_rows(linear, x)
+    weight, bias = np.asarray(linear.weight), np.asarray(linear.bias)
+    np.testing.assert_allclose(y.values, x.values @ weight.T + bias, 1e-5)
+    rows = x.gradient("t").values @ weight.T
+    np.testing.assert_allclose(y.gradient("t").values, rows, 1e-5)
+    gradient = eqx.filter_jit(eqx.filter_grad(lambda m: map_rows(m, x).values.sum()))
+    np.testing.assert_allclose(gradient(linear).bias, [3.0, 3.0])

@@ -558,7 +558,12 @@ BAD_TENSORS = {
         TypeError,
         r"must be TensorBlocks, but blocks\[0\] is TensorMap",
     ),
-    "block instead of a list": (Labels.single(), block(), TypeError, "not iterable"),
+    "block instead of a list": (
+        Labels.single(),
+        block(),
+        TypeError,
+        "`blocks` must be a list of",
+    ),
     "traced keys": (
         Labels("key", jnp.zeros((1, 1), jnp.int32)),
         [block()],

@@ -35,8 +35,13 @@ def load(file: File, use_numpy: bool = False) -> TensorMap:
     """Load a map from an ``.mts`` file.
 
     The values are NumPy arrays in the mapped file: loading copies nothing, and data is
-    read from disk when it is used. dtypes are kept; see :meth:`TensorMap.to` for other
-    dtypes and for JAX arrays.
+    read from disk when it is used. dtypes are kept. JAX narrows 64-bit arguments of
+    compiled functions without a word, unless its 64-bit mode is enabled: convert right
+    after loading, see :meth:`TensorMap.to`.
+
+    While the arrays are in use, the file must not be changed in place, as the data
+    would change or be gone. :func:`save` never does that, it puts a new file in its
+    place; before another program overwrites the file, take ``load(file).copy()``.
 
     :param file: a path, or a file that is open in binary mode
     :param use_numpy: ignored, NumPy reads all files here
@@ -231,11 +236,23 @@ def _write(file: Any, data: TensorMap | TensorBlock | Labels) -> None:
             writer.add("info.json", info.encode())
 
 
+def _check_shape(folder: str, block: TensorBlock) -> None:
+    axes = [block.samples, *block.components, block.properties]
+    expected = tuple(len(labels) for labels in axes)
+    if block.shape != expected:
+        raise ValueError(
+            f"can not save the block in '{folder}': its values have shape "
+            f"{block.shape}, but its labels have {expected} entries. Is this a map "
+            "that was stacked or batched by JAX? Save its parts"
+        )
+
+
 def _write_block(
     writer: Writer, folder: str, block: TensorBlock, depth: int = 0
 ) -> None:
     if depth > _MAX_DEPTH:
         raise ValueError(f".mts files hold gradients {_MAX_DEPTH} deep, not {depth}")
+    _check_shape(folder, block)
     writer.add(f"{folder}values.npy", *encode_values(block.values))
     writer.add(f"{folder}samples.npy", *encode_labels(block.samples))
     for i, labels in enumerate(block.components):

@@ -28,7 +28,7 @@ def _add(a: Any, b: Any) -> Any:
 
 
 def _first(a: Any, b: Any) -> Any:
-    return a
+    return a.astype((a + b).dtype)  # the dtype that the values get
 
 
 def _subtract(a: Any, b: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 import jax
@@ -63,8 +64,8 @@ def random_uniform_like(
 
     :param key: a random key of JAX. See :func:`zeros_like` for the other arguments.
     """
-    n_leaves = len(jax.tree.leaves(tensor))
-    keys: Iterator[Any] = iter(jax.random.split(key, max(n_leaves, 1)))
+    # not one split into all: the numbers of a block do not depend on what comes after
+    keys = (jax.random.fold_in(key, i) for i in count())
 
     def uniform(values: Any) -> jax.Array:
         if not jnp.issubdtype(values.dtype, np.floating):

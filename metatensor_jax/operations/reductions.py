@@ -190,6 +190,13 @@ def _sum(tensor: TensorMap, groups: _Groups) -> TensorMap:
 
 
 def _mean(tensor: TensorMap, groups: _Groups) -> TensorMap:
+    dtype = tensor.dtype
+    if len(tensor) and dtype.itemsize < 4 and dtype.kind != "b":
+        # sums and counts do not fit in small types, only their ratio does
+        is_float = jnp.issubdtype(dtype, np.inexact)
+        wide = map_rows(_As(np.float32 if is_float else np.int32), tensor, linear=True)
+        mean = _mean(wide, groups)
+        return map_rows(_As(dtype), mean, linear=True) if is_float else mean
     counts = [
         _count(index, len(samples), block.dtype)
         for index, samples, block in zip(
@@ -235,6 +242,16 @@ def _count(destination: Any, n: int, dtype: Any) -> Any:
         return np.maximum(np.bincount(destination, minlength=n), 1).astype(dtype)
     counts = jnp.zeros(n, jnp.int32).at[destination].add(1, mode="drop")
     return jnp.maximum(counts, 1).astype(dtype)
+
+
+@dataclass(frozen=True)
+class _As:
+    """Row function: the same numbers in another dtype."""
+
+    dtype: Any
+
+    def __call__(self, row: Any) -> Any:
+        return row.astype(self.dtype)
 
 
 def _divide(row: Any, count: Any) -> Any:

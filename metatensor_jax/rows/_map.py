@@ -133,6 +133,8 @@ def plan_map(
     properties: Labels | None = None,
 ) -> TensorBlock:
     """The plan of :func:`map_rows` for blocks: a block whose leaves are tasks."""
+    if not _is_hashable(function):  # a module: its arrays are data of the program
+        function, args = _apply_last, (*args, function)
     first = Operand.of(blocks[0])
     operands = [first]
     for block in blocks[1:]:
@@ -147,6 +149,19 @@ def plan_map(
         properties = first.properties
     mapping = _Mapping(args, linear, rearranges, properties)
     return mapping.plan(function, operands, first.samples, tuple(components))
+
+
+def _is_hashable(function: Callable[..., Any]) -> bool:
+    try:
+        hash(function)
+    except TypeError:
+        return False
+    return True
+
+
+def _apply_last(*inputs: Any) -> Any:
+    *given, function = inputs
+    return function(*given)
 
 
 class _Mapping(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -149,9 +148,8 @@ def plan_move(
 
 
 def _known(index: Index | None) -> Index | None:
-    """On the host, unless it is traced."""
-    is_known = isinstance(index, jax.Array) and not isinstance(index, Tracer)
-    return np.asarray(index) if is_known else index
+    """As a NumPy array, unless it is traced."""
+    return index if index is None or isinstance(index, Tracer) else np.asarray(index)
 
 
 def _plan_along(

@@ -114,7 +114,7 @@ def make_model(features: mts.TensorMap, key: jax.Array) -> ModuleMap:
         n = len(m.properties)
         mlp = eqx.nn.MLP(n, "scalar", 64, 2, jax.nn.silu, key=mlp_key)
         networks.append(eqx.nn.Sequential([scale, eqx.nn.Lambda(mlp)]))
-    return ModuleMap(features.keys, networks, [ENERGY] * len(features))
+    return ModuleMap(features.keys, networks, ENERGY)
 
 
 def predict_energy(model: ModuleMap, features: mts.TensorMap) -> mts.TensorMap:

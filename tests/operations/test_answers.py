@@ -305,3 +305,56 @@ def test_keys_to_properties_with_entries():
         old = x.block(a=0, b=key["b"])
         rows = there.samples.select(old.samples)
         np.testing.assert_array_equal(there.values[rows], old.values)
+
+
+# --- found by using it -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "n", "value"),
+    [
+        ("int8", 256, 0),
+        ("int8", 300, 100),
+        ("float16", 70000, 1e-3),
+        ("float16", 5000, 20),
+    ],
+)
+def test_means_of_many_small_numbers(dtype, n, value):
+    """Neither the count nor the sum fits in such a dtype."""
+    values = np.full((n, 1), value, dtype)
+    x = mts.TensorMap(mts.Labels.single(), [mts.block_from_array(values)])
+    for mean in (
+        mts.mean_over_samples,
+        jax.jit(mts.mean_over_samples, static_argnums=1),
+    ):
+        result = np.asarray(mean(x, "sample").block().values)
+        np.testing.assert_allclose(result, [[value]], rtol=2e-3)
+        assert result.dtype == ("float32" if dtype == "int8" else dtype)
+
+
+def test_numbers_of_another_dtype_change_gradients_as_well():
+    x = mts.block_from_array(np.ones((2, 1), np.float32))
+    rows = mts.Labels("sample", [[1]])
+    x = x.with_gradient("t", mts.TensorBlock(x.values[1:], rows, [], x.properties))
+    for operation in (mts.add, mts.subtract, mts.multiply, mts.divide):
+        with jax.numpy_dtype_promotion("standard"):
+            y = operation(mts.TensorMap(mts.Labels.single(), [x]), 1j).block()
+        assert y.dtype == y.gradient("t").dtype == np.complex64
+
+
+def test_joined_columns_of_different_dtypes_are_promoted():
+    blocks = [
+        mts.block_from_array(np.array([[v]], t)) for v, t in [(1, "i4"), (2.7, "f4")]
+    ]
+    joined = mts.join_blocks(blocks, "properties", add_dimension="i")
+    np.testing.assert_allclose(joined.values, [[1, 2.7]], rtol=1e-6)
+
+
+def test_arrays_in_arguments_are_not_narrowed():
+    double = np.ones((2, 3))
+    x = mts.TensorMap(
+        mts.Labels.single(), [mts.block_from_array(double.astype(np.float32))]
+    )
+    y = mts.TensorMap(mts.Labels.single(), [mts.block_from_array(double)])
+    with enable_x64(False), pytest.raises(TypeError, match="32-bit mode"):
+        mts.dot(x, y)

@@ -110,16 +110,24 @@ def test_compiled_equals_eager(case, structure):
 def _compilations() -> Iterator[list[str]]:
     """The programs that are compiled."""
     seen: list[str] = []
-
-    def listen(event: str, duration: float, **_: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
+    _LISTENING.append(seen)
     try:
         yield seen
     finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
+        _LISTENING.clear()
+
+
+#: who wants to know; older versions of JAX can not unregister a listener
+_LISTENING: list[list[str]] = []
+
+
+def _listen(event: str, duration: float, **_: Any) -> None:
+    if event == "/jax/core/compile/backend_compile_duration":
+        for seen in _LISTENING:
+            seen.append(event)
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
 @on("mixed", "square")

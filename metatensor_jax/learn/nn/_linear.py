@@ -43,7 +43,7 @@ class Linear(eqx.Module):
         in_keys: Labels,
         in_features: int | Sequence[int],
         out_features: int | Sequence[int] | None = None,
-        out_properties: Sequence[Labels] | None = None,
+        out_properties: Sequence[Labels] | Labels | None = None,
         *,
         bias: bool | Sequence[bool] = True,
         dtype: Any = None,
@@ -54,6 +54,8 @@ class Linear(eqx.Module):
                 "give either `out_features` or `out_properties`, got "
                 f"{out_features} and {out_properties}"
             )
+        if isinstance(out_properties, Labels):
+            out_properties = [out_properties] * len(in_keys)
         if out_properties is not None:
             out_features = [len(labels) for labels in out_properties]
         n = len(in_keys)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ...block import TensorBlock
+from ...checks import check_type
 from ...errors import MetatensorError
 from ...labels import Labels
 from ...rows import map_rows
@@ -25,10 +26,15 @@ class ModuleMap(eqx.Module):
 
     .. math:: \nabla m(x) = \frac{\partial m}{\partial x} \nabla x
 
+    It is trained like any Equinox module, with ``equinox.filter_jit`` and
+    ``equinox.filter_value_and_grad``.
+
     :param in_keys: keys of the blocks
-    :param modules: a module (or any function of one vector) for each of these keys
-    :param out_properties: properties of the result for each of these keys. If None,
-        they are ``Labels.range("_", n)`` with the size of what the module gives.
+    :param modules: a module (or any function of one vector) for each of these keys. One
+        that gives a scalar gives one property.
+    :param out_properties: properties of the result for each of these keys, or the same
+        for all of them. If None, they are ``Labels.range("_", n)`` with the size of
+        what the module gives.
 
     >>> import numpy as np
     >>> import metatensor_jax as mts
@@ -52,8 +58,10 @@ class ModuleMap(eqx.Module):
         self,
         in_keys: Labels,
         modules: Sequence[Callable[[jax.Array], jax.Array]],
-        out_properties: Sequence[Labels] | None = None,
+        out_properties: Sequence[Labels] | Labels | None = None,
     ) -> None:
+        if isinstance(out_properties, Labels):
+            out_properties = [out_properties] * len(in_keys)
         self.in_keys = in_keys
         self.modules = list(modules)
         self.out_properties = None if out_properties is None else list(out_properties)
@@ -72,7 +80,7 @@ class ModuleMap(eqx.Module):
         cls,
         in_keys: Labels,
         module: Callable[[jax.Array], jax.Array],
-        out_properties: Sequence[Labels] | None = None,
+        out_properties: Sequence[Labels] | Labels | None = None,
     ) -> ModuleMap:
         """Start from the same module for all keys; each has its own copy to train."""
         return cls(in_keys, [module] * len(in_keys), out_properties)
@@ -83,6 +91,7 @@ class ModuleMap(eqx.Module):
         :raises MetatensorError: a block whose key has no module, or properties that do
             not fit to what a module gives
         """
+        check_type(tensor, "tensor", TensorMap)
         modules, properties = [], []
         for key, block in tensor.items():
             i = self.in_keys.position(key)
@@ -93,7 +102,14 @@ class ModuleMap(eqx.Module):
                 )
             modules.append((self.modules[i],))
             labels = None if self.out_properties is None else self.out_properties[i]
-            properties.append(_out_properties(self.modules[i], block, labels))
+            try:
+                properties.append(_out_properties(self.modules[i], block, labels))
+            except TypeError as error:
+                error.add_note(
+                    f"in the module for the block {key.print()}, which has "
+                    f"{len(block.properties)} properties"
+                )
+                raise
         return map_rows(_apply, tensor, args=modules, properties=properties)
 
 
