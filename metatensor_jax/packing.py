@@ -208,11 +208,25 @@ def is_among(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     [True, False, True]
     """
     if len(wanted) > _FEW:
-        return RowIndex(wanted, n_probes=len(rows)).find(rows) >= 0
+        return _look_up(rows, wanted)
     # comparing is faster than packing the rows
     found = np.zeros(len(rows), bool)
     for row in wanted:
         found |= _equal_rows(rows, row)
+    return found
+
+
+def _look_up(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    index = RowIndex(wanted, n_probes=len(rows))
+    if index.is_table:
+        return index.find(rows) >= 0
+    # a small table of hashes tells, for nearly all rows, that they are not there
+    bits = (16 * len(wanted)).bit_length()
+    table = np.zeros(1 << bits, bool)
+    table[_hash(wanted) >> (62 - bits)] = True
+    candidates = np.flatnonzero(table[_hash(rows) >> (62 - bits)])
+    found = np.zeros(len(rows), bool)
+    found[candidates] = index.find(rows[candidates]) >= 0
     return found
 
 
@@ -231,10 +245,10 @@ class RowIndex:
         self._rows = rows
         self._columns = [_Column.of(rows[:, i]) for i in range(n_columns)]
         self._n_keys = prod(column.width for column in self._columns)
-        self._is_table = self._n_keys <= _PLACES_PER_ROW * (len(rows) + n_probes)
+        self.is_table = self._n_keys <= _PLACES_PER_ROW * (len(rows) + n_probes)
         self._is_hashed = self._n_keys > _MAX_KEY
         keys = self._pack(rows)
-        if self._is_table:
+        if self.is_table:
             # for each possible key its position; the last place is for all others
             self._positions = np.full(self._n_keys + 1, -1, np.int32)
             self._positions[keys] = np.arange(len(rows))
@@ -250,7 +264,7 @@ class RowIndex:
             key = key * column.width + value - column.low
         if self._is_hashed:
             at = int(self.find(np.array([row]))[0])
-        elif self._is_table:
+        elif self.is_table:
             at = int(self._positions[key])
         else:
             i = int(self._keys.searchsorted(key))
@@ -261,7 +275,7 @@ class RowIndex:
     def find(self, rows: np.ndarray) -> np.ndarray:
         """Where each of ``rows`` stands in the table, or -1 (``int64``)."""
         keys = self._pack(rows)
-        if self._is_table:
+        if self.is_table:
             return self._positions[keys].astype(np.int64)
         positions = np.full(len(rows), -1, np.int64)
         if len(self._keys) != 0:
