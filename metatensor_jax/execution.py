@@ -425,12 +425,14 @@ def _all_numpy(task: Task) -> bool:
 
 def _run_with_jax(tasks: Sequence[Task]) -> list[Any]:
     arrays = [array for task in tasks for array in task.arrays()]
-    for dtype in {array.dtype for array in arrays}:
+    leaves = [leaf for task in tasks for leaf in task.leaves()]
+    # index arrays can be narrowed, other arrays among the arguments can not
+    in_args = (x for x in leaves if isinstance(x, np.ndarray) and x.ndim)
+    dtypes = {array.dtype for array in arrays}
+    dtypes |= {x.dtype for x in in_args if x.dtype.kind in "fc"}
+    for dtype in dtypes:
         check_not_narrowed(dtype)
-    for leaf in (leaf for task in tasks for leaf in task.leaves()):
-        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fc" and leaf.ndim:
-            check_not_narrowed(leaf.dtype)
-    if any(isinstance(leaf, Tracer) for task in tasks for leaf in task.leaves()):
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
         return _trace(tasks)
     # data that is known stays known, also while a program around this is traced
     with eval_context():
