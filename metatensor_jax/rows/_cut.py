@@ -52,7 +52,7 @@ def _plan_cut(
         if in_order and isinstance(x.rows.array, np.ndarray):
             task: Any = x.rows.array[start:stop]
         elif in_order:
-            task = CutTask(x.rows.array, start, stop)
+            task = CutTask((x.rows,), start, stop)
         else:
             task = GatherTask((x.rows.take(order[start:stop]),))
         samples = Labels._make(x.samples._names, labels[start:stop])

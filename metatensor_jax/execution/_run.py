@@ -1,0 +1,123 @@
+"""How tasks run: traced, by NumPy, or as few programs on the host."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.core import Tracer, eval_context
+from jax.errors import TracerArrayConversionError, UnexpectedTracerError
+
+from ..arrays import read_only
+from ..block import TensorBlock
+from ..conversion import check_not_narrowed
+from ..tensor import TensorMap
+from ._programs import Batch, partition, trace_tasks
+from ._tasks import MapTask, PlaceTask, Rows, Task
+
+_Tree = TypeVar("_Tree", TensorBlock, TensorMap)
+
+
+def execute(plan: _Tree) -> _Tree:
+    """The map or block of a plan: each leaf that is a task becomes its array."""
+    leaves = list(plan._leaves)
+    at = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Task)]
+    for i, array in zip(at, run([leaves[i] for i in at]), strict=True):
+        leaves[i] = array
+    return type(plan)._unflatten(plan._structure, leaves)  # type: ignore[arg-type]
+
+
+def run(tasks: Sequence[Task]) -> list[Any]:
+    """The results of these tasks."""
+    results: list[Any] = [None] * len(tasks)
+    others = []
+    for i, task in enumerate(tasks):
+        if task.only_moves and _all_numpy(task):
+            results[i] = read_only(task.read())
+        else:
+            others.append(i)
+    if others:
+        arrays = _run_with_jax([tasks[i] for i in others])
+        for i, array in zip(others, arrays, strict=True):
+            results[i] = array
+    return results
+
+
+def _all_numpy(task: Task) -> bool:
+    return not any(isinstance(leaf, jax.Array) for leaf in task.leaves())
+
+
+def _run_with_jax(tasks: Sequence[Task]) -> list[Any]:
+    arrays = [array for task in tasks for array in task.arrays()]
+    leaves = [leaf for task in tasks for leaf in task.leaves()]
+    _check_wide([*arrays, *_floats(leaves)])
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
+        return _trace(tasks)
+    # data that is known stays known, also while a program around this is traced
+    with eval_context():
+        try:
+            return _run_on_host(tasks) if _is_on_host(arrays) else _trace(tasks)
+        except (UnexpectedTracerError, TracerArrayConversionError):
+            pass  # a row function closes over a tracer: its result is one as well
+    return [task.trace() for task in tasks]
+
+
+def _floats(leaves: Iterable[Any]) -> list[np.ndarray]:
+    """Arrays that can not be narrowed, other than those of indices."""
+    arrays = (x for x in leaves if isinstance(x, np.ndarray) and x.ndim)
+    return [x for x in arrays if x.dtype.kind in "fc"]
+
+
+def _check_wide(arrays: Iterable[Any]) -> None:
+    for dtype in {array.dtype for array in arrays}:
+        check_not_narrowed(dtype)
+
+
+def _is_on_host(arrays: Sequence[Any]) -> bool:
+    """Can NumPy read all of this without moving it?"""
+    if jax.default_backend() != "cpu":
+        return False
+    devices = jax.devices()
+    if len(devices) == 1:
+        return True
+    default = {devices[0]}
+    return all(
+        isinstance(array, np.ndarray) or array.devices() == default for array in arrays
+    )
+
+
+def _trace(tasks: Sequence[Task]) -> list[Any]:
+    """All tasks as one program, which is a part of the one that is being traced."""
+    tasks = [t.as_gather() if isinstance(t, PlaceTask) else t for t in tasks]
+    if any(isinstance(t, MapTask) and _holds_tracer(t.function) for t in tasks):
+        return [task.trace() for task in tasks]  # what is cached would hold it as well
+    return trace_tasks(*partition(tasks))
+
+
+def _holds_tracer(function: Any) -> bool:
+    """Does a row function close over a tracer of the program around it?"""
+    while not hasattr(function, "__code__") and hasattr(function, "function"):
+        function = function.function  # a derivative of the row function
+    cells = getattr(function, "__closure__", None) or ()
+    contents = [cell.cell_contents for cell in cells]
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(contents))
+
+
+def _run_on_host(tasks: Sequence[Task]) -> list[Any]:
+    """Moves by NumPy, and math on many tasks as one program."""
+    results: list[Any] = [None] * len(tasks)
+    groups: defaultdict[Any, list[int]] = defaultdict(list)
+    for i, task in enumerate(tasks):
+        if isinstance(task, MapTask) and not task.rearranges:
+            groups[task.signature()].append(i)
+        else:
+            results[i] = task.read()
+    for at in groups.values():
+        group: list[Any] = [tasks[i] for i in at]
+        columns = list(zip(*(task.arrays() for task in group), strict=True))
+        for i, array in zip(at, Batch(group).run(columns, group[0].args), strict=True):
+            results[i] = array
+    return jax.device_put(results)

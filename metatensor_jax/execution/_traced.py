@@ -1,0 +1,52 @@
+"""Labels that are data: where rows go is computed in the program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..labels import Labels
+from ._tasks import Index
+
+
+def follow_traced(
+    samples: Any, n_parents: int, offset: int, destination: Index | None, n_rows: int
+) -> Any:
+    """Gradient samples whose parents moved: the "sample" column, rewritten.
+
+    Rows whose parent is outside of the values, or is dropped, become padding.
+
+    :param samples: traced values, the first column is the parent's row
+    :param n_parents: how many rows the parent has
+    :param offset: by how much the parents are shifted
+    :param destination: or where each of them goes
+    :param n_rows: how many rows there are afterwards
+    """
+    sample = samples[:, 0]
+    inside = (sample >= 0) & (sample < n_parents)
+    moved = sample + offset
+    if destination is not None and n_parents != 0:
+        moved = jnp.asarray(destination)[jnp.clip(sample, 0, n_parents - 1)]
+    inside &= (moved >= 0) & (moved < n_rows)
+    moved = moved.astype(np.int32)
+    rows = jnp.concatenate([moved[:, None], samples[:, 1:]], 1)
+    return jnp.where(inside[:, None], rows, Labels.PADDING)
+
+
+def merge_traced(rows: Any) -> tuple[Any, Any]:
+    """The distinct rows in order, then padding; and where each row went.
+
+    Padding rows go nowhere: their destination is outside.
+    """
+    n = rows.shape[0]
+    order = jnp.lexsort(tuple(rows[:, i] for i in reversed(range(rows.shape[1]))))
+    ordered = rows[order]
+    real = ordered[:, 0] >= 0
+    starts = jnp.any(ordered[1:] != ordered[:-1], axis=1)
+    starts = real & jnp.concatenate([jnp.ones(min(n, 1), bool), starts])
+    groups = jnp.where(real, jnp.cumsum(starts) - 1, n)
+    destinations = jnp.zeros(n, groups.dtype).at[order].set(groups)
+    merged = jnp.full_like(rows, Labels.PADDING).at[groups].set(ordered, mode="drop")
+    return merged, destinations
