@@ -27,6 +27,7 @@ class BlockStructure:
         "_digest",
         "components",
         "gradients",
+        "is_static",
         "n_leaves",
         "properties",
         "sample_names",
@@ -48,8 +49,11 @@ class BlockStructure:
         #: by name, in the order of the names
         self.gradients = gradients
         self.n_leaves = 1 + (self.samples is None)
+        #: no samples are traced, those of gradients included
+        self.is_static = self.samples is not None
         for _, gradient in gradients:
             self.n_leaves += gradient.n_leaves
+            self.is_static &= gradient.is_static
         self._digest: bytes | None = None
 
     @property
@@ -124,6 +128,11 @@ class MapStructure:
         for block in blocks:
             self.offsets.append(self.offsets[-1] + block.n_leaves)
         self._digest: bytes | None = None
+
+    @property
+    def is_static(self) -> bool:
+        """Are no samples traced, those of gradients included?"""
+        return all(block.is_static for block in self.blocks)
 
     @property
     def digest(self) -> bytes:

@@ -13,7 +13,7 @@ from reference import assert_close
 
 import metatensor_jax as mts
 from metatensor_jax.execution import _run
-from metatensor_jax.rows import Move, map_rows, move_rows
+from metatensor_jax.rows import Move, _map, map_rows, move_rows
 
 GRADIENTS = {
     "t": Gradient((3,), [0, 0, 2, 1, 5]),
@@ -347,3 +347,38 @@ def test_a_row_function_that_is_a_module():
     np.testing.assert_allclose(y.gradient("t").values, rows, 1e-5)
     gradient = eqx.filter_jit(eqx.filter_grad(lambda m: map_rows(m, x).values.sum()))
     np.testing.assert_allclose(gradient(linear).bias, [3.0, 3.0])
+
+
+# --- plans that are kept -----------------------------------------------------------
+
+
+def test_maps_seen_before_are_not_planned_again(monkeypatch):
+    a, b = _many_blocks(0), _many_blocks(0)
+    first = map_rows(_pair, a, b)
+    planned = []
+    monkeypatch.setattr(
+        _map, "plan_map", lambda *args: planned.append(args)
+    )  # would fail
+    other = a.to(arrays="jax")
+    again = map_rows(_pair, other, b)
+    assert not planned
+    assert again._structure is first._structure
+    _assert_same_arrays(again, first)
+
+
+def test_plans_depend_on_all_but_the_data():
+    x = _many_blocks(0)
+    for exponent in (2, 3):
+        _assert_same_arrays(
+            map_rows(_power, x, args=(exponent,)),
+            jax.jit(lambda x, n=exponent: map_rows(_power, x, args=(n,)))(x),
+        )
+    narrow = x.to(dtype="float16")
+    assert map_rows(_power, narrow, args=(2,)).dtype == np.float16
+    assert map_rows(_power, x, args=(2,)).dtype == x.dtype
+
+
+def _assert_same_arrays(one, two):
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        assert_close(a, b)

@@ -6,14 +6,19 @@ each task by its array, in one of three ways:
 - Inside a user's program (some leaf is a tracer) a task is traced, like any JAX code.
 - Called eagerly on host data, row functions of many blocks run as few programs: rows
   that want the same function and have the same shape are laid end to end, filled up to
-  a power of two, and cut apart afterwards. So new labels of similar sizes compile
+  a round number, and cut apart afterwards. So new labels of similar sizes compile
   nothing new. Moving rows is NumPy's, and gives NumPy arrays for NumPy arrays.
 - Called eagerly on an accelerator, all tasks are one compiled program.
 
 Index arrays and scalars are arguments of these programs, never constants in them.
 """
 
-from ._run import execute as execute
+from ._run import (
+    Recipe as Recipe,
+    Slot as Slot,
+    execute as execute,
+    is_repeatable as is_repeatable,
+)
 from ._tasks import (
     CutTask as CutTask,
     GatherTask as GatherTask,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -18,7 +19,7 @@ Arrays = Sequence[Any]
 class Batch:
     """Row functions with the same signature, which run as one call of one program.
 
-    Rows of all tasks are laid end to end, filled up to a power of two, and cut apart
+    Rows of all tasks are laid end to end, filled up to a round number, and cut apart
     afterwards. What does not depend on the data is worked out here, once.
     """
 
@@ -27,6 +28,7 @@ class Batch:
         ends = np.cumsum([0, *(task.pieces[0].n_rows for task in tasks)]).tolist()
         self._runs = list(pairwise(ends))
         self._n_rows = ends[-1]
+        self._capacity = round_up(self._n_rows)
         columns = zip(*(task.pieces for task in tasks), strict=True)
         self._columns = [_Column(column) for column in columns]
 
@@ -36,10 +38,9 @@ class Batch:
         :param arrays: for each piece of a task, the array of each task
         :param args: what the function takes besides rows
         """
-        capacity = 1 << max(self._n_rows - 1, 0).bit_length()
         operands = []
         for column, of_tasks in zip(self._columns, arrays, strict=True):
-            buffer = np.empty((capacity, *column.row_shape), column.dtype)
+            buffer = _aligned((self._capacity, *column.row_shape), column.dtype)
             column.read(of_tasks, buffer[: self._n_rows])
             # real rows, so that filling up gives no NaN that was not there before
             buffer[self._n_rows :] = buffer[:1] if self._n_rows else 1
@@ -48,6 +49,26 @@ class Batch:
         rows = _map_program(self._task.function, operands, dynamic, static)
         result = np.asarray(self._task.checked(rows))
         return [result[start:stop] for start, stop in self._runs]
+
+
+def round_up(n: int) -> int:
+    """The next power of two, or three quarters, or five or seven eighths of one.
+
+    So programs are compiled for few numbers of rows, and run on few rows too many.
+
+    >>> [round_up(n) for n in (0, 3, 17, 33, 40, 49, 100)]
+    [8, 8, 20, 40, 40, 56, 112]
+    """
+    step = 1 << max((n - 1).bit_length() - 3, 1)
+    return max(-(-n // step) * step, 8)
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array that a program on the CPU reads where it is: it begins a cache line."""
+    n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(n_bytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + n_bytes].view(dtype).reshape(shape)
 
 
 class _Column:

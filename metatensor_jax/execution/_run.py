@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from ..block import TensorBlock
 from ..conversion import check_not_narrowed
 from ..tensor import TensorMap
 from ._programs import Batch, partition, trace_tasks
-from ._tasks import MapTask, PlaceTask, Rows, Task
+from ._tasks import MapTask, PlaceTask, Task
 
 _Tree = TypeVar("_Tree", TensorBlock, TensorMap)
 
@@ -106,18 +106,76 @@ def _holds_tracer(function: Any) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(contents))
 
 
+class Slot(NamedTuple):
+    """The place of an array that is given later."""
+
+    position: int
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+class Recipe:
+    """A plan of row functions on host data, to be run on other data again and again.
+
+    :param plan: a map whose leaves are tasks, and the arrays of these are slots
+    """
+
+    def __init__(self, plan: TensorMap) -> None:
+        self._structure = plan._structure
+        self._n_leaves = len(plan._leaves)
+        self._batches = [
+            (at, Batch(group), [[slot.position for slot in column] for column in slots])
+            for at, group, slots in _groups(dict(enumerate(plan._leaves)))
+        ]
+
+    def run(self, leaves: Sequence[Any], args: Sequence[Any]) -> TensorMap:
+        """The map, from the arrays in the order of their slots."""
+        _check_wide(leaves)
+        results: list[Any] = [None] * self._n_leaves
+        for at, batch, positions in self._batches:
+            columns = [[leaves[i] for i in column] for column in positions]
+            for i, array in zip(at, batch.run(columns, args), strict=True):
+                results[i] = array
+        return TensorMap._unflatten(self._structure, jax.device_put(results))
+
+
+def is_repeatable(function: Any, leaves: Sequence[Any], args: Sequence[Any]) -> bool:
+    """Can this be run by a :class:`Recipe`, and is it worth to keep one?"""
+    kinds = {type(x) for x in [*leaves, *jax.tree.leaves(args)]}
+    if any(issubclass(kind, Tracer) for kind in kinds):
+        return False
+    if not all(isinstance(x, (np.ndarray, jax.Array)) for x in leaves):
+        return False
+    # planning takes a time for each block, which does not matter for large ones
+    if sum(leaf.shape[0] for leaf in leaves) > _MANY_ROWS:
+        return False
+    return _is_on_host(leaves) and not _holds_tracer(function)
+
+
+_MANY_ROWS = 200_000
+
+
 def _run_on_host(tasks: Sequence[Task]) -> list[Any]:
     """Moves by NumPy, and math on many tasks as one program."""
     results: list[Any] = [None] * len(tasks)
-    groups: defaultdict[Any, list[int]] = defaultdict(list)
+    functions: dict[int, MapTask] = {}
     for i, task in enumerate(tasks):
         if isinstance(task, MapTask) and not task.rearranges:
-            groups[task.signature()].append(i)
+            functions[i] = task
         else:
             results[i] = task.read()
-    for at in groups.values():
-        group: list[Any] = [tasks[i] for i in at]
-        columns = list(zip(*(task.arrays() for task in group), strict=True))
-        for i, array in zip(at, Batch(group).run(columns, group[0].args), strict=True):
+    for at, group, columns in _groups(functions):
+        arrays = Batch(group).run(columns, group[0].args)
+        for i, array in zip(at, arrays, strict=True):
             results[i] = array
     return jax.device_put(results)
+
+
+def _groups(tasks: Mapping[int, Any]) -> Iterator[tuple[list[int], list[MapTask], Any]]:
+    """Tasks that run as one: where they are, these tasks, and the arrays they read."""
+    groups: defaultdict[Any, list[int]] = defaultdict(list)
+    for i, task in tasks.items():
+        groups[task.signature()].append(i)
+    for at in groups.values():
+        group = [tasks[i] for i in at]
+        yield at, group, list(zip(*(task.arrays() for task in group), strict=True))

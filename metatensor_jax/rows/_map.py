@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +14,18 @@ import numpy as np
 
 from ..block import TensorBlock
 from ..errors import NotEqualError
-from ..execution import Index, MapTask, execute, follow_traced, merge_traced
+from ..execution import (
+    Index,
+    MapTask,
+    Recipe,
+    Slot,
+    execute,
+    follow_traced,
+    is_repeatable,
+    merge_traced,
+)
 from ..labels import Labels
+from ..structure import MapStructure
 from ..tensor import TensorMap
 from ._operands import Operand, parameters_of, take_rows
 
@@ -74,6 +86,10 @@ def map_rows(
         return execute(
             plan_map(function, inputs, args, linear, rearranges, components, properties)
         )
+    if components is None and properties is None and not rearranges:
+        repeated = _map_again(function, inputs, args, linear)
+        if repeated is not None:
+            return repeated
     plans = []
     for i, blocks in enumerate(match_blocks(*inputs)):
         plan = plan_map(
@@ -87,6 +103,46 @@ def map_rows(
         )
         plans.append(plan)
     return execute(TensorMap._make(first.keys, plans, first._structure.info))
+
+
+def _map_again(
+    function: Any, inputs: Sequence[Any], args: Any, linear: Any
+) -> TensorMap | None:
+    """The result by a plan that is kept, if these inputs and arguments allow it."""
+    if (
+        isinstance(args, list)
+        or isinstance(function, list)
+        or not _is_hashable(function)
+    ):
+        return None
+    if not all(isinstance(x, TensorMap) and x._structure.is_static for x in inputs):
+        return None
+    leaves = [leaf for tensor in inputs for leaf in tensor._leaves]
+    if not is_repeatable(function, leaves, args):
+        return None
+    structures = tuple([tensor._structure for tensor in inputs])
+    arrays = tuple([(leaf.shape, leaf.dtype) for leaf in leaves])
+    return _recipe(function, linear, structures, arrays).run(leaves, args)
+
+
+@functools.lru_cache(maxsize=64)
+def _recipe(
+    function: Callable[..., Any],
+    linear: bool | Callable[..., Any],
+    structures: tuple[MapStructure, ...],
+    arrays: tuple[tuple[tuple[int, ...], Any], ...],
+) -> Recipe:
+    """What to do with maps of these structures, whose arrays have these shapes."""
+    slots = (Slot(i, *array) for i, array in enumerate(arrays))
+    inputs = [
+        TensorMap._unflatten(structure, islice(slots, structure.offsets[-1]))
+        for structure in structures
+    ]
+    plans = [plan_map(function, blocks, (), linear) for blocks in match_blocks(*inputs)]
+    first = inputs[0]
+    tensor = TensorMap._make(first.keys, plans, first._structure.info)
+    tensor._structure.digest  # noqa: B018 - all results share it
+    return Recipe(tensor)
 
 
 def _of_block(value: Any, i: int) -> Any:
