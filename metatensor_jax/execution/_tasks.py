@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -305,7 +306,12 @@ class ScatterTask(Task):
         rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         indices = [np.asarray(index) for index in self.destinations]
         destinations = indices[0] if len(indices) == 1 else np.concatenate(indices)
+        inside = (destinations >= 0) & (destinations < self.n_rows)
+        if not bool(np.all(inside)):
+            rows, destinations = rows[inside], destinations[inside]
         if not self.in_order:
+            if rows.dtype.kind == "f" and math.prod(rows.shape[1:]) <= _FEW_COLUMNS:
+                return _sum_columns(rows, destinations, self.n_rows)
             rows, destinations = _sorted_rows(rows, destinations)
         return _sum_runs(rows, destinations, self.n_rows)
 
@@ -355,11 +361,22 @@ def _sorted_rows(
 
 def _sum_runs(rows: np.ndarray, destinations: np.ndarray, n_rows: int) -> np.ndarray:
     """Sum the rows with the same destination; these are sorted, so it is fast."""
-    if len(rows) and (destinations[0] < 0 or destinations[-1] >= n_rows):
-        start, stop = np.searchsorted(destinations, [0, n_rows])
-        rows, destinations = rows[start:stop], destinations[start:stop]
     out = np.zeros((n_rows, *rows.shape[1:]), rows.dtype)
     if rows.size != 0:
         starts = run_starts(destinations)
         out[destinations[starts]] = np.add.reduceat(rows, starts, axis=0)
     return out
+
+
+#: up to this many columns are summed one by one, rather than to sort the rows first
+_FEW_COLUMNS = 8
+
+
+def _sum_columns(rows: np.ndarray, destinations: np.ndarray, n_rows: int) -> np.ndarray:
+    """The same for rows in any order, by counting with weights (in double precision)."""
+    columns = rows.reshape(len(rows), math.prod(rows.shape[1:]))
+    sums = [np.bincount(destinations, column, n_rows) for column in columns.T]
+    out = np.zeros((n_rows, len(sums)), rows.dtype)
+    for i, column in enumerate(sums):
+        out[:, i] = column
+    return out.reshape((n_rows, *rows.shape[1:]))
