@@ -2,7 +2,13 @@
 
 from . import io as io, keys as keys, pytrees as pytrees
 from ._version import __version__ as __version__
-from .autodiff import connect_gradients as connect_gradients
+from .autodiff import (
+    GradientCheck as GradientCheck,
+    GradientReport as GradientReport,
+    check_gradients as check_gradients,
+    compute_gradients as compute_gradients,
+    connect_gradients as connect_gradients,
+)
 from .block import TensorBlock as TensorBlock
 from .entry import LabelsEntry as LabelsEntry
 from .errors import (

@@ -28,4 +28,8 @@ from ._tasks import (
     Rows as Rows,
     ScatterTask as ScatterTask,
 )
-from ._traced import follow_traced as follow_traced, merge_traced as merge_traced
+from ._traced import (
+    find_traced as find_traced,
+    follow_traced as follow_traced,
+    merge_traced as merge_traced,
+)

@@ -373,7 +373,7 @@ _FEW_COLUMNS = 8
 
 
 def _sum_columns(rows: np.ndarray, destinations: np.ndarray, n_rows: int) -> np.ndarray:
-    """The same for rows in any order, by counting with weights (in double precision)."""
+    """The same for rows in any order: counting with weights, in double precision."""
     columns = rows.reshape(len(rows), math.prod(rows.shape[1:]))
     sums = [np.bincount(destinations, column, n_rows) for column in columns.T]
     out = np.zeros((n_rows, len(sums)), rows.dtype)

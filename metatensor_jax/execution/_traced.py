@@ -50,3 +50,33 @@ def merge_traced(rows: Any) -> tuple[Any, Any]:
     destinations = jnp.zeros(n, groups.dtype).at[order].set(groups)
     merged = jnp.full_like(rows, Labels.PADDING).at[groups].set(ordered, mode="drop")
     return merged, destinations
+
+
+def find_traced(rows: Any, wanted: Any) -> Any:
+    """Where each of the ``wanted`` rows is among ``rows``; -1 if it is not there.
+
+    A binary search that compares column by column, so that nothing can overflow.
+    """
+    n = rows.shape[0]
+    order = jnp.lexsort(tuple(rows[:, i] for i in reversed(range(rows.shape[1]))))
+    ordered = rows[order]
+    before = jnp.zeros(wanted.shape[0], np.int32)  # so many rows are known to be less
+    step = 1 << max(n.bit_length() - 1, 0)
+    while step and n:
+        last = before + (step - 1)
+        probe = ordered[jnp.minimum(last, n - 1)]
+        before = jnp.where((last < n) & _is_less(probe, wanted), last + 1, before)
+        step >>= 1
+    if n == 0:
+        return jnp.full(wanted.shape[0], -1, np.int32)
+    at = jnp.minimum(before, n - 1)
+    found = jnp.all(ordered[at] == wanted, axis=1)
+    return jnp.where(found, order[at], -1).astype(np.int32)
+
+
+def _is_less(a: Any, b: Any) -> Any:
+    """Is each row of ``a`` before that of ``b``, in lexicographic order?"""
+    less = jnp.zeros(b.shape[0], bool)
+    for i in reversed(range(b.shape[1])):
+        less = (a[:, i] < b[:, i]) | ((a[:, i] == b[:, i]) & less)
+    return less

@@ -1,4 +1,4 @@
-"""Stored gradients and autodiff as one thing."""
+"""From stored gradients to autodiff."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from .block import TensorBlock
-from .errors import MetatensorError, TracedLabelsError
-from .labels import Labels
-from .packing import RowIndex
-from .tensor import TensorMap
+from ..block import TensorBlock
+from ..errors import MetatensorError
+from ..tensor import TensorMap
+from ._parameters import (
+    Columns,
+    check_components,
+    check_parameters,
+    find_entries,
+    inherit,
+    sample_columns,
+)
 
 
 def connect_gradients(tensor: TensorMap, **parameters: TensorBlock) -> TensorMap:
@@ -32,6 +38,9 @@ def connect_gradients(tensor: TensorMap, **parameters: TensorBlock) -> TensorMap
     forces and virials, with one contraction per stored row. Second derivatives use
     stored gradients of gradients.
 
+    With traced samples the rows are matched in the program: padding adds nothing, and a
+    gradient row that names an entry the parameter lacks gives derivatives that are NaN.
+
     :param tensor: a map with stored gradients
     :param parameters: for each parameter to connect, a block with its values: samples
         that say which entry of the system (such as ``system`` and ``atom``), the
@@ -43,7 +52,6 @@ def connect_gradients(tensor: TensorMap, **parameters: TensorBlock) -> TensorMap
         entries of components, sample dimensions of the gradients that the parameter
         lacks, or gradient rows that name an entry the parameter does not have
     :raises TypeError: parameters that are no blocks
-    :raises TracedLabelsError: traced labels
 
     >>> import metatensor_jax as mts
     >>> p = mts.Labels.range("p", 1)
@@ -57,14 +65,7 @@ def connect_gradients(tensor: TensorMap, **parameters: TensorBlock) -> TensorMap
     >>> jax.grad(square)(jnp.ones((1, 1))).item()
     6.0
     """
-    if not parameters:
-        raise TypeError("connect_gradients needs at least one parameter, by its name")
-    for name, parameter in parameters.items():
-        if not isinstance(parameter, TensorBlock):
-            raise TypeError(
-                f"the parameter '{name}' must be a TensorBlock, whose labels say which "
-                f"entry is which, not {type(parameter).__name__}"
-            )
+    check_parameters("connect_gradients", parameters)
     blocks = [_connect_block(block, parameters) for block in tensor]
     return TensorMap._make(tensor.keys, blocks, tensor._structure.info)
 
@@ -74,7 +75,7 @@ def _connect_block(
 ) -> TensorBlock:
     structure = block._structure
     kept = {name: g for name, g in block.gradients() if name not in parameters}
-    stored = _stored(block, parameters, _sample_columns(block.samples), nested=False)
+    stored = _stored(block, parameters, sample_columns(block.samples), nested=False)
     arrays = {name: p.values for name, p in parameters.items()}
     values = _connected(jnp.asarray(block.values), stored, arrays)
     return TensorBlock._make(
@@ -85,7 +86,7 @@ def _connect_block(
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["values", "parents", "entries", "nested"],
-    meta_fields=["missing"],
+    meta_fields=[],
 )
 @dataclass(frozen=True)
 class _Stored:
@@ -95,20 +96,18 @@ class _Stored:
     :param parents: for each row, the row of the values
     :param entries: for each row, the row of the parameter
     :param nested: the gradients of this gradient, by parameter
-    :param missing: parameters that there is no such gradient for
     """
 
     values: Any
     parents: Any
     entries: Any
     nested: dict[str, _Stored]
-    missing: tuple[str, ...]
 
 
 def _stored(
     block: TensorBlock,
     parameters: Mapping[str, TensorBlock],
-    columns: Mapping[str, np.ndarray],
+    columns: Columns,
     nested: bool,
 ) -> dict[str, _Stored]:
     """The stored gradients of a block with respect to these parameters."""
@@ -120,74 +119,16 @@ def _stored(
             block.gradient(name)  # raises
         gradient = block.gradient(name)
         n_own = len(gradient.components) - len(block.components)
-        _check_parameter(name, parameter, gradient.components[:n_own])
-        inherited = {
-            n: c[gradient.samples.column("sample")] for n, c in columns.items()
-        }
-        own = {**inherited, **_sample_columns(gradient.samples)}
+        check_components(name, parameter, gradient.components[:n_own])
+        own = inherit(columns, gradient.samples)
         inner = _stored(gradient, parameters, own, nested=True)
         result[name] = _Stored(
             values=gradient.values,
-            parents=gradient.samples.column("sample"),
-            entries=_find_entries(name, parameter.samples, gradient.samples, own),
+            parents=gradient.samples.values[:, 0],
+            entries=find_entries(name, parameter.samples, gradient.samples, own),
             nested=inner,
-            missing=tuple(sorted(set(parameters) - set(inner))),
         )
     return result
-
-
-def _sample_columns(samples: Labels) -> dict[str, np.ndarray]:
-    if not samples.is_static:
-        raise TracedLabelsError("connect_gradients", samples.names)
-    return {name: samples.column(name) for name in samples.names if name != "sample"}
-
-
-def _check_parameter(
-    name: str, parameter: TensorBlock, components: list[Labels]
-) -> None:
-    # names may differ: in a gradient of a gradient they have to
-    sizes = [labels.values.tolist() for labels in components]
-    if [labels.values.tolist() for labels in parameter.components] != sizes:
-        raise MetatensorError(
-            f"the components of the parameter '{name}' must be those that its stored "
-            f"gradients have before the values' own, "
-            f"{[(c.names[0], len(c)) for c in components]}, got "
-            f"{[(c.names[0], len(c)) for c in parameter.components]}"
-        )
-    if len(parameter.properties) != 1:
-        raise MetatensorError(
-            f"the parameter '{name}' must have a single property, got "
-            f"{len(parameter.properties)}"
-        )
-
-
-def _find_entries(
-    name: str, samples: Labels, own: Labels, columns: Mapping[str, np.ndarray]
-) -> np.ndarray:
-    """For each gradient row, the sample of the parameter that it belongs to."""
-    unknown = [n for n in samples.names if n not in columns]
-    if unknown:
-        raise MetatensorError(
-            f"the samples of the parameter '{name}' have the dimensions {unknown}, but "
-            f"the stored gradients have {sorted(columns)}"
-        )
-    lacking = [n for n in own.names if n not in ("sample", *samples.names)]
-    if lacking:
-        raise MetatensorError(
-            f"the stored gradients with respect to '{name}' have the dimensions "
-            f"{lacking}, but the samples of the parameter do not: {samples.names}"
-        )
-    rows = np.stack([columns[n] for n in samples.names], axis=1)
-    entries = RowIndex(samples.values).find(rows)
-    if len(entries) and entries.min() < 0:
-        missing = dict(
-            zip(samples.names, rows[int(entries.argmin())].tolist(), strict=True)
-        )
-        raise MetatensorError(
-            f"a stored gradient is with respect to '{name}' of {missing}, which is not "
-            f"among the samples of the parameter:\n{samples}"
-        )
-    return entries
 
 
 @jax.custom_jvp
@@ -226,7 +167,19 @@ def _contract(
     # the stored gradient depends on the parameters as well: that is the next order
     rows = _connected(gradient.values, gradient.nested, parameters)
     rows = rows.reshape((rows.shape[0], -1, *shape[1:]))
-    weights = direction.reshape((direction.shape[0], -1))[gradient.entries]
+    weights = _take_entries(direction.reshape((direction.shape[0], -1)), gradient)
     weights = weights.reshape((*weights.shape, *[1] * (len(shape) - 1)))
     contributions = (rows * weights).sum(axis=1)
     return jax.ops.segment_sum(contributions, gradient.parents, shape[0])
+
+
+def _take_entries(direction: Any, gradient: _Stored) -> Any:
+    """The rows of a parameter's tangent that each gradient row is multiplied with."""
+    entries = gradient.entries
+    if isinstance(entries, np.ndarray):
+        return direction[entries]
+    # a row that names no entry of the parameter: there is no way to raise in a program
+    unknown = (entries < 0)[:, None]
+    entries = jnp.where(entries < 0, 0, entries)
+    weights = jnp.take(direction, entries, axis=0, mode="fill", fill_value=0)
+    return weights * jnp.where(unknown, jnp.nan, jnp.ones((), direction.dtype))
