@@ -1,4 +1,4 @@
-"""What several operations share: checks of their arguments, blocks as maps.
+"""What several operations share: checks of their arguments, and how twins are made.
 
 The messages name the operation that was called.
 """
@@ -6,16 +6,20 @@ The messages name the operation that was called.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, ParamSpec
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from .block import TensorBlock
-from .errors import MetatensorError, NotEqualError
+from .entry import LabelsEntry
+from .errors import MetatensorError, NotEqualError, TracedLabelsError
 from .labels import Labels
 from .tensor import TensorMap
 
 _Options = ParamSpec("_Options")
+_Answer = TypeVar("_Answer", bool, Labels, None)
 
+_ONE = Labels.single()
 AXES = ("samples", "components", "properties")
 
 
@@ -31,28 +35,77 @@ def check_type(value: Any, name: str, expected: type) -> None:
         )
 
 
+@overload
+def block_form(
+    operation: Callable[Concatenate[TensorMap, TensorMap, _Options], _Answer],
+) -> Callable[Concatenate[TensorBlock, TensorBlock, _Options], _Answer]: ...
+@overload
 def block_form(
     operation: Callable[Concatenate[TensorMap, _Options], TensorMap],
-) -> Callable[Concatenate[TensorBlock, _Options], TensorBlock]:
-    """The same operation for a single block, called ``..._block``."""
+) -> Callable[Concatenate[TensorBlock, _Options], TensorBlock]: ...
+@overload
+def block_form(
+    operation: Callable[Concatenate[TensorMap, _Options], list[TensorMap]],
+) -> Callable[Concatenate[TensorBlock, _Options], list[TensorBlock]]: ...
+@overload
+def block_form(
+    operation: Callable[Concatenate[TensorMap, _Options], _Answer],
+) -> Callable[Concatenate[TensorBlock, _Options], _Answer]: ...
+def block_form(operation: Callable[..., Any]) -> Any:
+    """The same operation for blocks: ``..._block`` or ``..._block_raise``.
+
+    Its arguments ``tensor``, ``tensor_1``, ... are called ``block``, ``block_1``, ...
+    Maps in the result become blocks; other results stay what they are.
+    """
     signature = inspect.signature(operation)
-    tensor, *options = signature.parameters.values()
-    first = tensor.replace(name="block", annotation=TensorBlock)
+    parameters, blocks = [], []
+    for parameter in signature.parameters.values():
+        if parameter.annotation == "TensorMap":
+            blocks.append(parameter.name.replace("tensor", "block"))
+            parameter = parameter.replace(name=blocks[-1], annotation="TensorBlock")
+        parameters.append(parameter)
+    returned = str(signature.return_annotation).replace("TensorMap", "TensorBlock")
+    signature = signature.replace(parameters=parameters, return_annotation=returned)
 
-    def of_block(
-        block: TensorBlock, *args: _Options.args, **kwargs: _Options.kwargs
-    ) -> TensorBlock:
-        check_type(block, "block", TensorBlock)
-        tensor = TensorMap._make(Labels.single(), [block])
-        return operation(tensor, *args, **kwargs).block_by_id(0)
+    def of_block(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        for name in blocks:
+            check_type(bound.arguments[name], name, TensorBlock)
+            bound.arguments[name] = TensorMap._make(_ONE, [bound.arguments[name]])
+        return _only_block(operation(*bound.args, **bound.kwargs))
 
-    of_block.__name__ = of_block.__qualname__ = f"{operation.__name__}_block"
+    name, raises, _ = operation.__name__.partition("_raise")
+    of_block.__name__ = of_block.__qualname__ = f"{name}_block{raises}"
     of_block.__module__ = operation.__module__
-    of_block.__doc__ = f"One block, see :func:`{operation.__name__}`."
-    of_block.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[first, *options], return_annotation=TensorBlock
-    )
+    what = "One block" if len(blocks) == 1 else "Two blocks"
+    of_block.__doc__ = f"{what}, see :func:`{operation.__name__}`."
+    of_block.__signature__ = signature  # type: ignore[attr-defined]
     return of_block
+
+
+def _only_block(result: Any) -> Any:
+    if isinstance(result, list):
+        return [_only_block(tensor) for tensor in result]
+    return result.block_by_id(0) if isinstance(result, TensorMap) else result
+
+
+def asking(raising: Callable[_Options, None]) -> Callable[_Options, bool]:
+    """Whether ``..._raise`` would not raise :class:`NotEqualError`, called ``...``."""
+
+    def holds(*args: _Options.args, **kwargs: _Options.kwargs) -> bool:
+        try:
+            raising(*args, **kwargs)
+        except NotEqualError:
+            return False
+        return True
+
+    holds.__name__ = holds.__qualname__ = raising.__name__.removesuffix("_raise")
+    holds.__module__ = raising.__module__
+    holds.__doc__ = f"Does :func:`{raising.__name__}`, see there, find no difference?"
+    holds.__signature__ = inspect.signature(raising).replace(  # type: ignore[attr-defined]
+        return_annotation="bool"
+    )
+    return holds
 
 
 def check_axis(axis: str, allowed: Sequence[str] = ("samples", "properties")) -> None:
@@ -67,16 +120,57 @@ def as_names(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
+@contextmanager
+def in_operation(name: str) -> Iterator[None]:
+    """Say in a :class:`TracedLabelsError` which operation raised it."""
+    try:
+        yield
+    except TracedLabelsError as error:
+        error.args = (f"in '{name}': {error}",)
+        raise
+
+
+@contextmanager
+def saying_where(key: LabelsEntry | None = None, inside: str = "") -> Iterator[None]:
+    """Say in a :class:`NotEqualError` which blocks differ, and in which gradient."""
+    try:
+        yield
+    except NotEqualError as error:
+        start = ""
+        if key is not None and key.names != ["_"]:  # the key of a single block
+            start = f"blocks for key {key.print()} are different: "
+        raise NotEqualError(f"{start}{error}{inside}") from None
+
+
 def check_same_keys(a: TensorMap, b: TensorMap, what: str) -> None:
     """Raise unless two maps have the same keys, in any order."""
     if a.keys is b.keys or a.keys == b.keys:
         return
     same_names = a.keys.names == b.keys.names and len(a) == len(b)
     if not same_names or len(a.keys.intersection(b.keys)) != len(a):
-        raise NotEqualError(
-            f"inputs to '{what}' should have the same keys, but they have\n{a.keys}\n"
-            f"and\n{b.keys}"
-        )
+        raise different_keys(a.keys, b.keys, what)
+
+
+def different_keys(a: Labels, b: Labels, what: str, hint: str = "") -> NotEqualError:
+    """The error for keys that are not the same entries in any order."""
+    if a.names != b.names:
+        where = f"the names differ: {a.names} and {b.names}"
+    else:
+        only_a = a.difference(b)
+        key, which = (only_a, "first") if len(only_a) else (b.difference(a), "second")
+        where = f"{key[0].print()} is only in the {which}"
+    return NotEqualError(
+        f"inputs to '{what}' should have the same keys, but they have\n{a}\nand\n{b}\n"
+        f"{where}{hint}"
+    )
+
+
+def check_same_metadata(
+    a: TensorBlock, b: TensorBlock, what: str, axes: Sequence[str] = AXES
+) -> None:
+    """Raise unless labels on these axes, and parameters of gradients, are the same."""
+    check_same_axes(a, b, what, axes)
+    check_same_parameters(a, b, what)
 
 
 def check_same_axes(
@@ -92,11 +186,16 @@ def check_same_axes(
                 f"{[c.names[0] for c in other]}"
             )
         for mine, its in zip(first, other, strict=True):
-            if mine is not its and not _same_labels(mine, its):
-                raise NotEqualError(
-                    f"inputs to '{what}' should have the same {axis}, but "
-                    f"{first_difference(mine, its)}"
-                )
+            check_same_labels(mine, its, what, axis)
+
+
+def check_same_labels(a: Labels, b: Labels, what: str, axis: str) -> None:
+    """Raise unless these are the same entries in the same order."""
+    if a is not b and not _same_labels(a, b):
+        raise NotEqualError(
+            f"inputs to '{what}' should have the same {axis}, but "
+            f"{first_difference(a, b)}"
+        )
 
 
 def axis_labels(block: TensorBlock, axis: str) -> Sequence[Labels]:

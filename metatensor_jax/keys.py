@@ -1,7 +1,10 @@
-"""Moving keys into samples and properties, and components into properties.
+r"""Moving keys into samples and properties, and components into properties.
 
 These are methods of :class:`TensorMap`, which documents them: blocks are laid end to
-end, or side by side on the samples of all of them.
+end, or side by side on the samples of all of them. Each row, or column, is one of a
+block, and so is its gradient; the gradients of what is filled are zero:
+
+.. math:: y_i = x_{s(i)} \qquad \nabla y_i = \nabla x_{s(i)}
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .block import TensorBlock
-from .checks import as_names, check_same_axes
+from .checks import as_names, check_same_axes, in_operation, saying_where
 from .errors import MetatensorError
 from .execution import execute
 from .facade import implements
@@ -49,8 +52,7 @@ def keys_to_samples(
     plans = []
     for members in groups.members:
         blocks = tensor.blocks_by_id(members)
-        for other in blocks[1:]:
-            check_same_axes(blocks[0], other, "keys_to_samples", ["components"])
+        _check_same_components(tensor, members, "keys_to_samples")
         parts = [
             _append_columns(block.samples, moved, groups.moved.values[i])
             for block, i in zip(blocks, members, strict=True)
@@ -87,6 +89,17 @@ def _group_keys(tensor: TensorMap, moved: Sequence[str]) -> _KeyGroups:
     if len(tensor) == 0:
         raise MetatensorError("there are no keys to move in a map without blocks")
     return _KeyGroups(tensor, moved)
+
+
+def _check_same_components(
+    tensor: TensorMap, members: Sequence[int], what: str
+) -> None:
+    first, *others = tensor.blocks_by_id(members)
+    for i, other in zip(members[1:], others, strict=True):
+        if other._structure.components != first._structure.components:
+            keys = [tensor.keys.entry(at).print() for at in (members[0], i)]
+            with saying_where(inside=f" in the blocks for keys {' and '.join(keys)}"):
+                check_same_axes(first, other, what, ["components"])
 
 
 def _append_columns(labels: Labels, names: Sequence[str], row: np.ndarray) -> Labels:
@@ -170,10 +183,9 @@ def keys_to_properties(
     groups = _group_keys(tensor, moved)
     if wanted is not None and len(wanted) == 0:
         wanted = None
-    plans = [
-        _plan_columns(tensor, members, groups.moved, wanted, fill_value, sort_samples)
-        for members in groups.members
-    ]
+    options = (groups.moved, wanted, fill_value, sort_samples)
+    with in_operation("keys_to_properties"):
+        plans = [_plan_columns(tensor, members, *options) for members in groups.members]
     return execute(TensorMap._make(groups.keys, plans, tensor._structure.info))
 
 
@@ -187,8 +199,7 @@ def _plan_columns(
 ) -> TensorBlock:
     """The blocks of one new key side by side, on the samples of all of them."""
     blocks = tensor.blocks_by_id(members)
-    for other in blocks[1:]:
-        check_same_axes(blocks[0], other, "keys_to_properties", ["components"])
+    _check_same_components(tensor, members, "keys_to_properties")
     samples, destinations = _all_samples(blocks, sort_samples)
     moves = [
         Move(block, destination=index)

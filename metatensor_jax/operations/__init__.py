@@ -50,15 +50,8 @@ from .dimensions import (
     remove_dimension as remove_dimension,
     rename_dimension as rename_dimension,
 )
-from .joining import (
-    join as join,
-    join_blocks as join_blocks,
-)
-from .linear_algebra import (
-    dot as dot,
-    lstsq as lstsq,
-    solve as solve,
-)
+from .joining import join as join, join_blocks as join_blocks
+from .linear_algebra import dot as dot, lstsq as lstsq, solve as solve
 from .reductions import (
     mean_over_properties as mean_over_properties,
     mean_over_properties_block as mean_over_properties_block,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,11 @@ import numpy as np
 from .. import display
 from ..arrays import is_array
 from ..checks import (
-    check_same_axes,
     check_same_keys,
-    check_same_parameters,
+    check_same_metadata,
     check_type,
+    in_operation,
+    saying_where,
 )
 from ..facade import implements
 from ..rows import map_rows, match_blocks
@@ -23,28 +25,8 @@ from ..tensor import TensorMap
 Scalar = Any  # a number, or an array without axes
 
 
-def _add(a: Any, b: Any) -> Any:
-    return a + b
-
-
 def _first(a: Any, b: Any) -> Any:
     return a.astype((a + b).dtype)  # the dtype that the values get
-
-
-def _subtract(a: Any, b: Any) -> Any:
-    return a - b
-
-
-def _multiply(a: Any, b: Any) -> Any:
-    return a * b
-
-
-def _divide(a: Any, b: Any) -> Any:
-    return a / b
-
-
-def _pow(a: Any, b: Any) -> Any:
-    return a**b
 
 
 @implements("TensorMap.__add__")
@@ -60,13 +42,11 @@ def add(A: TensorMap, B: TensorMap | Scalar) -> TensorMap:
         rows that are not there are zero.
 
     >>> import metatensor_jax as mts
-    >>> x = TensorMap(
-    ...     mts.Labels.single(), [mts.block_from_array(np.ones((2, 1), "f4"))]
-    ... )
+    >>> x = TensorMap(mts.Labels.single(), [mts.block_from_array(np.float32([[3]]))])
     >>> add(x, 2.0).block().values.tolist()
-    [[3.0], [3.0]]
+    [[5.0]]
     """
-    return _binary("add", _add, A, B, linear=True, scalar_linear=_first)
+    return _binary("add", operator.add, A, B, linear=True, scalar_linear=_first)
 
 
 @implements("TensorMap.__sub__")
@@ -76,8 +56,13 @@ def subtract(A: TensorMap, B: TensorMap | Scalar) -> TensorMap:
     .. math:: \nabla (A - B) = \nabla A - \nabla B
 
     The arguments are those of :func:`add`.
+
+    >>> import metatensor_jax as mts
+    >>> x = TensorMap(mts.Labels.single(), [mts.block_from_array(np.float32([[3]]))])
+    >>> subtract(x, 1.0).block().values.tolist()
+    [[2.0]]
     """
-    return _binary("subtract", _subtract, A, B, linear=True, scalar_linear=_first)
+    return _binary("subtract", operator.sub, A, B, linear=True, scalar_linear=_first)
 
 
 @implements("TensorMap.__mul__")
@@ -87,8 +72,13 @@ def multiply(A: TensorMap, B: TensorMap | Scalar) -> TensorMap:
     .. math:: \nabla (A B) = B \nabla A + A \nabla B
 
     The arguments are those of :func:`add`.
+
+    >>> import metatensor_jax as mts
+    >>> x = TensorMap(mts.Labels.single(), [mts.block_from_array(np.float32([[3]]))])
+    >>> multiply(x, x).block().values.tolist()
+    [[9.0]]
     """
-    return _binary("multiply", _multiply, A, B, scalar_linear=True)
+    return _binary("multiply", operator.mul, A, B, scalar_linear=True)
 
 
 @implements("TensorMap.__truediv__")
@@ -98,8 +88,13 @@ def divide(A: TensorMap, B: TensorMap | Scalar) -> TensorMap:
     .. math:: \nabla \frac{A}{B} = \frac{\nabla A}{B} - \frac{A \nabla B}{B^2}
 
     The arguments are those of :func:`add`.
+
+    >>> import metatensor_jax as mts
+    >>> x = TensorMap(mts.Labels.single(), [mts.block_from_array(np.float32([[3]]))])
+    >>> divide(x, 2.0).block().values.tolist()
+    [[1.5]]
     """
-    return _binary("divide", _divide, A, B, scalar_linear=True)
+    return _binary("divide", operator.truediv, A, B, scalar_linear=True)
 
 
 @implements("TensorMap.__pow__")
@@ -112,14 +107,14 @@ def pow(A: TensorMap, B: Scalar) -> TensorMap:
     :param B: a number
 
     >>> import metatensor_jax as mts
-    >>> x = np.array([[3.0]], "f4")
-    >>> x = TensorMap(mts.Labels.single(), [mts.block_from_array(x)])
+    >>> x = TensorMap(mts.Labels.single(), [mts.block_from_array(np.float32([[3]]))])
     >>> pow(x, 2).block().values.tolist()
     [[9.0]]
     """
     check_type(A, "A", TensorMap)
     _check_scalar(B, "`B` must be a number")
-    return map_rows(_pow, A, args=(B,))
+    with in_operation("pow"):
+        return map_rows(operator.pow, A, args=(B,))
 
 
 def abs(A: TensorMap) -> TensorMap:
@@ -130,9 +125,20 @@ def abs(A: TensorMap) -> TensorMap:
     and zero where :math:`A = 0`. The result of complex values is real.
 
     :param A: a map
+
+    >>> import metatensor_jax as mts
+    >>> x = TensorMap(mts.Labels.single(), [mts.block_from_array(np.float32([[-3]]))])
+    >>> abs(x).block().values.tolist()
+    [[3.0]]
     """
     check_type(A, "A", TensorMap)
-    return map_rows(jnp.abs, A)
+    with in_operation("abs"):
+        return map_rows(_abs, A)
+
+
+def _abs(x: Any) -> Any:
+    # the derivative of JAX's is 1 at zero
+    return jnp.where(x == 0, jnp.abs(jnp.zeros_like(x)), jnp.abs(x))
 
 
 def _binary(
@@ -140,19 +146,24 @@ def _binary(
     function: Callable[[Any, Any], Any],
     A: TensorMap,
     B: TensorMap | Scalar,
-    linear: bool = False,
+    linear: bool | Callable[[Any, Any], Any] = False,
     scalar_linear: bool | Callable[[Any, Any], Any] = False,
 ) -> TensorMap:
     check_type(A, "A", TensorMap)
+    args: tuple[Any, ...] = ()
+    maps = [A]
     if not isinstance(B, TensorMap):
         _check_scalar(B, "`B` must be a metatensor_jax TensorMap or a number")
-        return map_rows(function, A, args=(B,), linear=scalar_linear)
-    if A._structure != B._structure:
-        check_same_keys(A, B, name)
-        for a, b in match_blocks(A, B):
-            check_same_axes(a, b, name)
-            check_same_parameters(a, b, name)
-    return map_rows(function, A, B, linear=linear)
+        args, linear = (B,), scalar_linear
+    else:
+        maps.append(B)
+        if A._structure != B._structure:
+            check_same_keys(A, B, name)
+            for key, (a, b) in zip(A.keys, match_blocks(A, B), strict=True):
+                with saying_where(key):
+                    check_same_metadata(a, b, name)
+    with in_operation(name):
+        return map_rows(function, *maps, args=args, linear=linear)
 
 
 def _check_scalar(value: Any, what: str) -> None:

@@ -6,50 +6,34 @@ without ``_raise`` tells whether there is one.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, ParamSpec
+from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..block import TensorBlock
 from ..checks import (
     AXES,
+    asking,
+    block_form,
     check_same_axes,
     check_same_keys,
+    check_same_labels,
     check_same_parameters,
     check_type,
+    saying_where,
 )
 from ..errors import MetatensorError, NotEqualError
 from ..facade import implements
+from ..labels import Labels
 from ..rows import match_blocks
 from ..tensor import TensorMap
 
 Check = str | Sequence[str]
-_Arguments = ParamSpec("_Arguments")
-
-
-def _holds(
-    raising: Callable[_Arguments, None], name: str
-) -> Callable[_Arguments, bool]:
-    """The question whether a function would not raise :class:`NotEqualError`."""
-
-    def holds(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> bool:
-        try:
-            raising(*args, **kwargs)
-        except NotEqualError:
-            return False
-        return True
-
-    holds.__name__ = holds.__qualname__ = name
-    holds.__module__ = raising.__module__
-    holds.__doc__ = f"Does :func:`{raising.__name__}`, see there, find no difference?"
-    holds.__signature__ = inspect.signature(raising).replace(  # type: ignore[attr-defined]
-        return_annotation=bool
-    )
-    return holds
+Agree = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def equal_metadata_raise(
@@ -66,6 +50,9 @@ def equal_metadata_raise(
         ``"properties"``
     :param check_gradients: compare the metadata of gradients as well
 
+    Of samples that are data, see :attr:`Labels.is_static`, only names and number are
+    metadata.
+
     >>> import numpy as np
     >>> import metatensor_jax as mts
     >>> x = mts.block_from_array(np.ones((2, 1)))
@@ -74,35 +61,27 @@ def equal_metadata_raise(
     >>> mts.equal_metadata(x, y), mts.equal_metadata(x, y, check="properties")
     (False, True)
     """
-    same = _Same(None, _axes(check), check_gradients)
-    _compare_maps("equal_metadata_raise", tensor_1, tensor_2, same)
-
-
-def equal_metadata_block_raise(
-    block_1: TensorBlock,
-    block_2: TensorBlock,
-    check: Check = "all",
-    check_gradients: bool = True,
-) -> None:
-    """Raise unless two blocks have the same metadata: :func:`equal_metadata_raise`."""
-    same = _Same(None, _axes(check), check_gradients)
-    _compare_blocks("equal_metadata_block_raise", block_1, block_2, same)
+    axes = _axes(check)
+    _compare("equal_metadata", tensor_1, tensor_2, None, axes, check_gradients)
 
 
 def equal_raise(tensor_1: TensorMap, tensor_2: TensorMap) -> None:
     """Raise :class:`NotEqualError` unless two maps are equal.
 
-    That is: metadata, values, gradients, dtypes; info does not count.
+    That is: metadata, values, gradients, dtypes; info does not count. The values must
+    be known, so this can not be done inside of ``jax.jit``.
 
     :param tensor_1: a map
     :param tensor_2: another map; its keys can be in another order
+
+    >>> import metatensor_jax as mts
+    >>> x = mts.block_from_array(np.array([[1.0, 2.0]]))
+    >>> mts.equal_block_raise(x, x.with_values(np.array([[1.0, 3.0]])))
+    Traceback (most recent call last):
+    metatensor_jax.errors.NotEqualError: values are not equal: 2.0 and 3.0 at sample
+    (sample=0), property (property=1); 1 of 2 differ
     """
-    _compare_maps("equal", tensor_1, tensor_2, _Same(_Equal()))
-
-
-def equal_block_raise(block_1: TensorBlock, block_2: TensorBlock) -> None:
-    """Raise :class:`NotEqualError` unless two blocks are equal: :func:`equal_raise`."""
-    _compare_blocks("equal_block", block_1, block_2, _Same(_Equal()))
+    _compare("equal", tensor_1, tensor_2, np.equal)
 
 
 def allclose_raise(
@@ -123,29 +102,26 @@ def allclose_raise(
         dtype: 3e-4 for float32, 1.5e-8 for float64.
     :param atol: absolute tolerance. If None, the precision of the dtype.
     :param equal_nan: is a NaN close to a NaN?
+
+    >>> import metatensor_jax as mts
+    >>> x = mts.TensorMap(mts.Labels.single(), [mts.block_from_array(np.ones((2, 1)))])
+    >>> mts.allclose(x, mts.add(x.to("float32"), 1e-5)), mts.allclose(x, x, 0, 0)
+    (True, True)
     """
-    same = _Same(_Close(rtol, atol, equal_nan))
-    _compare_maps("allclose", tensor_1, tensor_2, same)
+    close = partial(_close, rtol=rtol, atol=atol, equal_nan=equal_nan)
+    _compare("allclose", tensor_1, tensor_2, close)
 
 
-def allclose_block_raise(
-    block_1: TensorBlock,
-    block_2: TensorBlock,
-    rtol: float | None = None,
-    atol: float | None = None,
-    equal_nan: bool = False,
-) -> None:
-    """Raise unless two blocks are equal up to rounding: :func:`allclose_raise`."""
-    same = _Same(_Close(rtol, atol, equal_nan))
-    _compare_blocks("allclose_block", block_1, block_2, same)
+equal_metadata = asking(equal_metadata_raise)
+equal = implements("TensorMap.__eq__")(asking(equal_raise))
+allclose = asking(allclose_raise)
 
-
-equal_metadata = _holds(equal_metadata_raise, "equal_metadata")
-equal_metadata_block = _holds(equal_metadata_block_raise, "equal_metadata_block")
-equal = implements("TensorMap.__eq__")(_holds(equal_raise, "equal"))
-equal_block = implements("TensorBlock.__eq__")(_holds(equal_block_raise, "equal_block"))
-allclose = _holds(allclose_raise, "allclose")
-allclose_block = _holds(allclose_block_raise, "allclose_block")
+equal_metadata_block_raise = block_form(equal_metadata_raise)
+equal_metadata_block = block_form(equal_metadata)
+equal_block_raise = block_form(equal_raise)
+equal_block = implements("TensorBlock.__eq__")(block_form(equal))
+allclose_block_raise = block_form(allclose_raise)
+allclose_block = block_form(allclose)
 
 
 # --- how ---------------------------------------------------------------------------
@@ -163,59 +139,60 @@ def _axes(check: Check) -> list[str]:
     return axes
 
 
-class _Same(NamedTuple):
-    """What has to be the same in two blocks."""
+def _compare(
+    what: str,
+    a: TensorMap,
+    b: TensorMap,
+    agree: Agree | None,
+    axes: Sequence[str] = AXES,
+    gradients: bool = True,
+) -> None:
+    """Raise the first difference between two maps.
 
-    values: _Equal | _Close | None
-    axes: Sequence[str] = AXES
-    gradients: bool = True
-
-    def check(self, what: str, block_1: TensorBlock, block_2: TensorBlock) -> None:
-        """Raise the first difference between two blocks, or between their gradients."""
-        pairs = zip(block_1._walk(), block_2._walk(), strict=False)
-        for (where, a), (_, b) in pairs:
-            try:
-                check_same_axes(a, b, what, self.axes)
-                if self.gradients:
-                    check_same_parameters(a, b, what)
-                if self.values is not None:
-                    _check_values(a, b, self.values)
-            except NotEqualError as error:
-                raise NotEqualError(f"{error}{where}") from None
-            if not self.gradients:
-                return
-
-
-def _compare_blocks(what: str, a: TensorBlock, b: TensorBlock, same: _Same) -> None:
-    check_type(a, "block_1", TensorBlock)
-    check_type(b, "block_2", TensorBlock)
-    same.check(what, a, b)
-
-
-def _compare_maps(what: str, a: TensorMap, b: TensorMap, same: _Same) -> None:
+    :param agree: compare the data as well: do elements agree?
+    """
     check_type(a, "tensor_1", TensorMap)
     check_type(b, "tensor_2", TensorMap)
     check_same_keys(a, b, what)
     for key, blocks in zip(a.keys, match_blocks(a, b), strict=True):
-        try:
-            same.check(what, *blocks)
-        except NotEqualError as error:
-            message = f"blocks for key {key.print()} are different: {error}"
-            raise NotEqualError(message) from None
+        for (where, x), (_, y) in zip(*(x._walk() for x in blocks), strict=False):
+            with saying_where(key, where):
+                check_same_axes(x, y, what, axes)
+                if gradients:
+                    check_same_parameters(x, y, what)
+                if agree is not None:
+                    _check_data(x, y, what, agree)
+            if not gradients:
+                break
 
 
-def _check_values(a: TensorBlock, b: TensorBlock, same: _Equal | _Close) -> None:
-    if same.needs_same_dtype and a.dtype != b.dtype:
+def _check_data(a: TensorBlock, b: TensorBlock, what: str, agree: Agree) -> None:
+    """Compare the arrays: values, and samples that are data."""
+    if agree is np.equal and a.dtype != b.dtype:
         raise NotEqualError(f"dtypes differ: {a.dtype} and {b.dtype}")
-    first, other = np.asarray(a.values), np.asarray(b.values)
-    agree = same(first, other)
-    if bool(np.all(agree)):
+    first, other = _known(a.values, what), _known(b.values, what)
+    if not (a.samples.is_static and b.samples.is_static):
+        tables = [_known(x.samples.values, what) for x in (a, b)]
+        mine, its = [Labels._make(a.samples._names, values) for values in tables]
+        check_same_labels(mine, its, what, "samples")
+    same = agree(first, other)
+    if bool(np.all(same)):
         return
-    at = np.unravel_index(int(np.argmin(agree)), agree.shape)
+    at = np.unravel_index(int(np.argmin(same)), same.shape)
     raise NotEqualError(
-        f"values are not {same.name}: {first[at]} and {other[at]} at {_place(a, at)}; "
-        f"{np.count_nonzero(~agree)} of {agree.size} differ"
+        f"values are not {what}: {first[at]} and {other[at]} at {_place(a, at)}; "
+        f"{np.count_nonzero(~same)} of {same.size} differ"
     )
+
+
+def _known(array: Any, what: str) -> np.ndarray:
+    if isinstance(array, Tracer):
+        raise TypeError(
+            f"'{what}' compares data, but here it is traced: it is only known when the "
+            "program runs. Compare maps outside of `jax.jit`, `jax.grad` and the like, "
+            "or their arrays inside, as with `jnp.array_equal(a.values, b.values)`"
+        )
+    return np.asarray(array)
 
 
 def _place(block: TensorBlock, at: Sequence[Any]) -> str:
@@ -228,34 +205,16 @@ def _place(block: TensorBlock, at: Sequence[Any]) -> str:
     )
 
 
-@dataclass(frozen=True)
-class _Equal:
-    """Are elements equal?"""
-
-    name = "equal"
-    needs_same_dtype = True
-
-    def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return a == b
-
-
-@dataclass(frozen=True)
-class _Close:
+def _close(
+    a: np.ndarray,
+    b: np.ndarray,
+    rtol: float | None,
+    atol: float | None,
+    equal_nan: bool,
+) -> np.ndarray:
     """Are elements close? Tolerances that are None follow from the dtype."""
-
-    rtol: float | None
-    atol: float | None
-    equal_nan: bool
-    name = "allclose"
-    needs_same_dtype = False
-
-    def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        precisions = [
-            float(jnp.finfo(x.dtype).eps)
-            for x in (a, b)
-            if jnp.issubdtype(x.dtype, np.inexact)
-        ]
-        precision = max(precisions, default=0.0)
-        rtol = precision**0.5 if self.rtol is None else self.rtol
-        atol = precision if self.atol is None else self.atol
-        return np.isclose(a, b, rtol, atol, self.equal_nan)
+    inexact = [x.dtype for x in (a, b) if jnp.issubdtype(x.dtype, np.inexact)]
+    precision = max((float(jnp.finfo(dtype).eps) for dtype in inexact), default=0.0)
+    relative = precision**0.5 if rtol is None else rtol
+    absolute = precision if atol is None else atol
+    return np.isclose(a, b, relative, absolute, equal_nan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -22,7 +22,7 @@ Gradients = str | Sequence[str] | None
 
 
 def zeros_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
-    """A map with the metadata of another one, and zeros.
+    r"""A map with the metadata of another one, and zeros: :math:`\nabla y = 0`.
 
     :param tensor: a map
     :param gradients: the gradients to have as well: all if None, none if ``[]``
@@ -31,30 +31,24 @@ def zeros_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
     >>> zeros_like(tensor).block().values.tolist()
     [[0.0], [0.0]]
     """
-    return _like(
-        tensor, gradients, lambda values: _namespace(values).zeros_like(values)
-    )
-
-
-zeros_like_block = block_form(zeros_like)
+    return _like(tensor, gradients, lambda x: _namespace(x).zeros_like(x))
 
 
 def ones_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
-    """A map with the metadata of another one, and ones. See :func:`zeros_like`."""
-    return _like(tensor, gradients, lambda values: _namespace(values).ones_like(values))
+    r"""A map with the metadata of another one, and ones. See :func:`zeros_like`.
 
+    Gradients are ones as well, :math:`\nabla y = 1`, although they are not derivatives.
 
-ones_like_block = block_form(ones_like)
+    >>> tensor = TensorMap(Labels.single(), [block_from_array(np.zeros((2, 1)))])
+    >>> ones_like(tensor).block().values.tolist()
+    [[1.0], [1.0]]
+    """
+    return _like(tensor, gradients, lambda x: _namespace(x).ones_like(x))
 
 
 def empty_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
     """A map with the metadata of another one, any values. See :func:`zeros_like`."""
-    return _like(
-        tensor, gradients, lambda values: _namespace(values).empty_like(values)
-    )
-
-
-empty_like_block = block_form(empty_like)
+    return _like(tensor, gradients, lambda x: _namespace(x).empty_like(x))
 
 
 def random_uniform_like(
@@ -62,7 +56,13 @@ def random_uniform_like(
 ) -> TensorMap:
     """A map with the metadata of another one, and random numbers from 0 to 1.
 
+    Gradients are random numbers as well, and not derivatives.
+
     :param key: a random key of JAX. See :func:`zeros_like` for the other arguments.
+
+    >>> tensor = TensorMap(Labels.single(), [block_from_array(np.ones((2, 1), "f4"))])
+    >>> random_uniform_like(tensor, key=jax.random.key(0)).block().shape
+    (2, 1)
     """
     # not one split into all: the numbers of a block do not depend on what comes after
     keys = (jax.random.fold_in(key, i) for i in count())
@@ -76,9 +76,6 @@ def random_uniform_like(
     return _like(tensor, gradients, uniform)
 
 
-random_uniform_like_block = block_form(random_uniform_like)
-
-
 def remove_gradients(
     tensor: TensorMap, remove: Sequence[str] | None = None
 ) -> TensorMap:
@@ -86,52 +83,67 @@ def remove_gradients(
 
     :param tensor: a map
     :param remove: parameters whose gradients to remove; all of them if None
+
+    >>> x = block_from_array(np.ones((2, 1)))
+    >>> dx = TensorBlock(np.ones((1, 1)), Labels("sample", [[1]]), [], x.properties)
+    >>> tensor = TensorMap(Labels.single(), [x.with_gradient("cell", dx)])
+    >>> remove_gradients(tensor, ["cell"]).block().gradients_list()
+    []
     """
     check_type(tensor, "tensor", TensorMap)
-    blocks = [
-        _without(block, None if remove is None else list(remove)) for block in tensor
-    ]
+    removed = None if remove is None else list(remove)
+    blocks = [_keep(block, _others(block, removed)) for block in tensor]
     return TensorMap._make(tensor.keys, blocks, tensor._structure.info)
 
 
-remove_gradients_block = block_form(remove_gradients)
-
-
 def detach(tensor: TensorMap) -> TensorMap:
-    """A map that JAX takes as constant when it differentiates.
+    r"""A map that JAX takes as constant when it differentiates.
 
     Stored gradients stay, as constants: see :func:`remove_gradients`.
+
+    .. math:: y_i = x_i \qquad \nabla y_i = \nabla x_i
+
+    >>> def total(x):
+    ...     tensor = TensorMap(Labels.single(), [block_from_array(x)])
+    ...     return detach(tensor).block().values.sum()
+    >>> jax.grad(total)(jnp.ones((1, 2))).tolist()
+    [[0.0, 0.0]]
     """
     check_type(tensor, "tensor", TensorMap)
     # NumPy arrays are constants already
     return _map_values(tensor, lambda x: jax.lax.stop_gradient(x) if is_jax(x) else x)
 
 
-detach_block = block_form(detach)
-
-
 def make_contiguous(tensor: TensorMap) -> TensorMap:
-    """A map whose NumPy arrays are contiguous in memory; JAX's always are."""
+    """A map whose NumPy arrays are contiguous in memory; JAX's always are.
+
+    Values and gradients stay the same.
+
+    >>> tensor = TensorMap(Labels.single(), [block_from_array(np.ones((3, 2)).T)])
+    >>> is_contiguous(tensor), is_contiguous(make_contiguous(tensor))
+    (False, True)
+    """
     check_type(tensor, "tensor", TensorMap)
     return _map_values(
         tensor, lambda x: np.ascontiguousarray(x) if isinstance(x, np.ndarray) else x
     )
 
 
-make_contiguous_block = block_form(make_contiguous)
-
-
 def is_contiguous(tensor: TensorMap) -> bool:
-    """Are all arrays contiguous in memory?"""
+    """Are all arrays contiguous in memory? See :func:`make_contiguous`."""
     check_type(tensor, "tensor", TensorMap)
-    return all(is_contiguous_block(block) for block in tensor)
-
-
-def is_contiguous_block(block: TensorBlock) -> bool:
-    """Are all arrays of a block contiguous in memory?"""
-    check_type(block, "block", TensorBlock)
-    arrays = [inner.values for _, inner in block._walk()]
+    arrays = [inner.values for block in tensor for _, inner in block._walk()]
     return all(not isinstance(x, np.ndarray) or x.flags.c_contiguous for x in arrays)
+
+
+zeros_like_block = block_form(zeros_like)
+ones_like_block = block_form(ones_like)
+empty_like_block = block_form(empty_like)
+random_uniform_like_block = block_form(random_uniform_like)
+remove_gradients_block = block_form(remove_gradients)
+detach_block = block_form(detach)
+make_contiguous_block = block_form(make_contiguous)
+is_contiguous_block = block_form(is_contiguous)
 
 
 def block_from_array(
@@ -140,7 +152,7 @@ def block_from_array(
     component_names: Sequence[str] | None = None,
     property_names: Sequence[str] | None = None,
 ) -> TensorBlock:
-    """A block with ranges of integers as labels.
+    """A block with ranges of integers as labels, and without gradients.
 
     :param array: with two or more axes
     :param sample_names: names for the first axes, all of which become samples.
@@ -169,15 +181,12 @@ def block_from_array(
             f"of the samples {samples}, components {list(component_names)} and "
             f"properties {properties}"
         )
-    shape = tuple(array.shape)
-    first, last = shape[: len(samples)], shape[len(samples) + n_middle :]
-    middle = shape[len(samples) : len(samples) + n_middle]
-    components = [
-        Labels.range(n, size) for n, size in zip(component_names, middle, strict=True)
-    ]
-    labels = _grid(samples, first), _grid(properties, last)
-    values = array.reshape((len(labels[0]), *middle, len(labels[1])))
-    return TensorBlock(values, labels[0], components, labels[1])
+    sizes = iter(array.shape)
+    sample_labels = _grid(samples, sizes)
+    components = [_grid([name], sizes) for name in component_names]
+    property_labels = _grid(properties, sizes)
+    shape = (len(sample_labels), *map(len, components), len(property_labels))
+    return TensorBlock(array.reshape(shape), sample_labels, components, property_labels)
 
 
 def one_hot(labels: Labels, dimension: Labels) -> Any:
@@ -210,7 +219,8 @@ def one_hot(labels: Labels, dimension: Labels) -> Any:
     return encoding
 
 
-def _grid(names: Sequence[str], shape: Sequence[int]) -> Labels:
+def _grid(names: Sequence[str], sizes: Iterator[int]) -> Labels:
+    shape = [next(sizes) for _ in names]
     values = np.indices(shape).reshape(len(shape), -1).T
     return Labels(list(names), values, assume_unique=True)
 
@@ -229,36 +239,26 @@ def _like(
 ) -> TensorMap:
     check_type(tensor, "tensor", TensorMap)
     if gradients is not None:
-        tensor = _keep_gradients(tensor, as_names(gradients))
+        kept = as_names(gradients)
+        blocks = [_keep(block, kept) for block in tensor]
+        tensor = TensorMap._make(tensor.keys, blocks, tensor._structure.info)
     return _map_values(tensor, function)
 
 
-def _keep_gradients(tensor: TensorMap, kept: Sequence[str]) -> TensorMap:
-    for block in tensor:
-        for name in kept:
-            block.gradient(name)  # raises if it is not there
-    blocks = [
-        _without(block, [n for n in block.gradients_list() if n not in kept])
-        for block in tensor
-    ]
-    return TensorMap._make(tensor.keys, blocks, tensor._structure.info)
-
-
-def _without(block: TensorBlock, removed: list[str] | None) -> TensorBlock:
-    """A block without these gradients; without any if None."""
-    gradients = dict(block.gradients()) if removed is not None else {}
+def _others(block: TensorBlock, removed: Sequence[str] | None) -> list[str]:
+    """The gradients of a block besides these; none if None."""
+    present = block.gradients_list()
     for name in removed or []:
-        if name not in gradients:
+        if name not in present:
             raise MetatensorError(
                 f"can not remove the gradient with respect to '{name}': this block has "
-                f"{block.gradients_list() or 'none'}"
+                f"{present or 'none'}"
             )
-        del gradients[name]
-    structure = block._structure
-    return TensorBlock._make(
-        block.values,
-        block.samples,
-        structure.components,
-        structure.properties,
-        gradients,
-    )
+    return [name for name in present if removed is not None and name not in removed]
+
+
+def _keep(block: TensorBlock, kept: Sequence[str]) -> TensorBlock:
+    """A block with these gradients only."""
+    gradients = {name: block.gradient(name) for name in kept}
+    axes = block.samples, block._structure.components, block.properties
+    return TensorBlock._make(block.values, *axes, gradients)

@@ -16,7 +16,9 @@ _AXES = ("keys", "samples", "properties")
 
 
 def append_dimension(tensor: TensorMap, axis: str, name: str, values: Any) -> TensorMap:
-    """Add a dimension at the end of keys, samples or properties.
+    r"""Add a dimension at the end of keys, samples or properties.
+
+    .. math:: y_i = x_i \qquad \nabla y_i = \nabla x_i
 
     New sample dimensions are not added to the samples of gradients.
 
@@ -30,34 +32,38 @@ def append_dimension(tensor: TensorMap, axis: str, name: str, values: Any) -> Te
     >>> append_dimension(tensor, "samples", "atom", 7).block().samples.values.tolist()
     [[0, 7], [1, 7]]
     """
-
-    def change(labels: Labels) -> Labels:
-        return labels.append(name, _spread(values, labels))
-
-    return _relabel(tensor, axis, change)
+    return _relabel(tensor, axis, lambda x: x.append(name, _spread(values, x)))
 
 
 def insert_dimension(
     tensor: TensorMap, axis: str, index: int, name: str, values: Any
 ) -> TensorMap:
-    """Add a dimension before the one at ``index``.
+    """Add a dimension before the one at ``index``, see :func:`append_dimension`.
 
-    :param index: position of the new dimension; see :func:`append_dimension` for the
-        other arguments
+    :param index: position of the new dimension
+
+    >>> import metatensor_jax as mts
+    >>> tensor = TensorMap(Labels.single(), [mts.block_from_array(np.ones((2, 1)))])
+    >>> insert_dimension(tensor, "properties", 0, "l", 3).block().properties.names
+    ['l', 'property']
     """
-
-    def change(labels: Labels) -> Labels:
-        return labels.insert(index, name, _spread(values, labels))
-
-    return _relabel(tensor, axis, change)
+    return _relabel(tensor, axis, lambda x: x.insert(index, name, _spread(values, x)))
 
 
 def permute_dimensions(
     tensor: TensorMap, axis: str, dimensions_indexes: Sequence[int]
 ) -> TensorMap:
-    """Put the dimensions of keys, samples or properties in another order.
+    """Put dimensions in another order; values and gradients stay the same.
+
+    The other arguments are those of :func:`append_dimension`.
 
     :param dimensions_indexes: the index of each dimension once, in the new order
+
+    >>> import metatensor_jax as mts
+    >>> block = mts.block_from_array(np.ones((2, 1)))
+    >>> tensor = TensorMap(Labels(["a", "b"], [[0, 1]]), [block])
+    >>> permute_dimensions(tensor, "keys", [1, 0]).keys[0]
+    LabelsEntry(b=1, a=0)
     """
     return _relabel(tensor, axis, lambda labels: labels.permute(dimensions_indexes))
 
@@ -65,7 +71,13 @@ def permute_dimensions(
 def remove_dimension(tensor: TensorMap, axis: str, name: str) -> TensorMap:
     """Remove a dimension; the labels must be unique without it.
 
-    :param name: name of the dimension
+    The arguments are those of :func:`append_dimension`. Values and gradients stay.
+
+    >>> import metatensor_jax as mts
+    >>> block = mts.block_from_array(np.ones((2, 1)))
+    >>> tensor = TensorMap(Labels(["a", "b"], [[0, 1]]), [block])
+    >>> remove_dimension(tensor, "keys", "b").keys.names
+    ['a']
     """
     return _relabel(tensor, axis, lambda labels: labels.remove(name))
 
@@ -73,8 +85,15 @@ def remove_dimension(tensor: TensorMap, axis: str, name: str) -> TensorMap:
 def rename_dimension(tensor: TensorMap, axis: str, old: str, new: str) -> TensorMap:
     """Give a dimension another name; of samples, also where gradients have it.
 
+    Values and gradients stay the same.
+
     :param old: name of the dimension
     :param new: its new name
+
+    >>> import metatensor_jax as mts
+    >>> tensor = TensorMap(Labels.single(), [mts.block_from_array(np.ones((2, 1)))])
+    >>> rename_dimension(tensor, "samples", "sample", "atom").sample_names
+    ['atom']
     """
     if axis == "samples":
         check_type(tensor, "tensor", TensorMap)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from ..block import TensorBlock
 from ..checks import (
     check_axis,
-    check_same_axes,
-    check_same_parameters,
+    check_same_metadata,
     check_type,
+    different_keys as keys_differ,
+    in_operation,
+    saying_where,
 )
 from ..errors import MetatensorError, NotEqualError
 from ..execution import execute
@@ -28,7 +30,11 @@ def join(
     different_keys: str = "error",
     add_dimension: str | None = None,
 ) -> TensorMap:
-    """Join maps along samples or properties.
+    r"""Join maps along samples or properties.
+
+    Each row, or column, :math:`i` of the result is one of a map, :math:`s(i)`:
+
+    .. math:: y_i = x_{s(i)} \qquad \nabla y_i = \nabla x_{s(i)}
 
     :param tensors: maps whose blocks agree in all but ``axis``
     :param axis: ``"samples"`` or ``"properties"``
@@ -53,12 +59,17 @@ def join(
           0      1
     """
     _check_sequence(tensors, "tensors", TensorMap)
-    _check_options(axis, different_keys)
+    check_axis(axis)
+    options = ("error", "intersection", "union")
+    if different_keys not in options:
+        raise MetatensorError(
+            f"`different_keys` must be one of {options}, not '{different_keys}'"
+        )
     keys, per_key = _match_keys(tensors, different_keys)
-    plans = [
-        _plan_join("join", blocks, axis, add_dimension, indices)
-        for indices, blocks in per_key
-    ]
+    plans = []
+    for key, (indices, blocks) in zip(keys, per_key, strict=True):
+        with saying_where(key):
+            plans.append(_plan_join(blocks, axis, add_dimension, indices))
     return execute(TensorMap._make(keys, plans, tensors[0]._structure.info))
 
 
@@ -67,9 +78,9 @@ def join_blocks(
 ) -> TensorBlock:
     """Join blocks along samples or properties, see :func:`join`."""
     _check_sequence(blocks, "blocks", TensorBlock)
-    _check_options(axis, "error")
-    indices = range(len(blocks))
-    return execute(_plan_join("join_blocks", blocks, axis, add_dimension, indices))
+    key = Labels.single()
+    tensors = [TensorMap._make(key, [block]) for block in blocks]
+    return join(tensors, axis, add_dimension=add_dimension).block_by_id(0)
 
 
 def _check_sequence(values: Any, name: str, kind: type) -> None:
@@ -83,15 +94,6 @@ def _check_sequence(values: Any, name: str, kind: type) -> None:
         check_type(value, f"{name}[{i}]", kind)
 
 
-def _check_options(axis: str, different_keys: str) -> None:
-    check_axis(axis)
-    options = ("error", "intersection", "union")
-    if different_keys not in options:
-        raise MetatensorError(
-            f"`different_keys` must be one of {options}, not '{different_keys}'"
-        )
-
-
 def _match_keys(
     tensors: Sequence[TensorMap], different_keys: str
 ) -> tuple[Labels, list[tuple[list[int], list[TensorBlock]]]]:
@@ -101,14 +103,15 @@ def _match_keys(
         indices = list(range(len(tensors)))
         columns = zip(*(tensor.blocks() for tensor in tensors), strict=True)
         return first, [(indices, list(blocks)) for blocks in columns]
+    hint = ": see `different_keys=`"
     for other in tensors[1:]:
         if other.keys.names != first.names:
-            _raise_different_keys(first, other.keys)
+            raise keys_differ(first, other.keys, "join", hint)
     keys, positions = distinct_rows([tensor.keys.values for tensor in tensors])
     counts = np.bincount(np.concatenate(positions), minlength=len(keys))
     if different_keys == "error" and np.any(counts != len(tensors)):
         other = next(t.keys for t in tensors if set(t.keys) != set(first))
-        _raise_different_keys(first, other)
+        raise keys_differ(first, other, "join", hint)
     matched: list[tuple[list[int], list[TensorBlock]]] = [([], []) for _ in keys]
     order: dict[int, None] = {}  # in which keys first appear
     for index, (tensor, rows) in enumerate(zip(tensors, positions, strict=True)):
@@ -121,34 +124,25 @@ def _match_keys(
     return Labels._make(first._names, keys[kept]), [matched[row] for row in kept]
 
 
-def _raise_different_keys(keys: Labels, others: Labels) -> NoReturn:
-    raise NotEqualError(
-        "inputs to 'join' should have the same keys, but they have\n"
-        f"{keys}\nand\n{others}\nsee `different_keys=`"
-    )
-
-
 def _plan_join(
-    name: str,
     blocks: Sequence[TensorBlock],
     axis: str,
     add_dimension: str | None,
     indices: Sequence[int],
 ) -> TensorBlock:
     first = blocks[0]
-    others = ("samples", "properties")
-    same = ("components", others[1] if axis == "samples" else others[0])
+    same = ("components", "properties" if axis == "samples" else "samples")
     for other in blocks[1:]:
         if other._structure is not first._structure:
-            check_same_axes(first, other, name, same)
-            check_same_parameters(first, other, name)
+            check_same_metadata(first, other, "join", same)
     moves = [Move(block) for block in blocks]
     if axis == "samples":
         samples = [block.samples for block in blocks]
         return plan_move(moves, _join_labels(samples, add_dimension, indices, axis))
     properties = [block.properties for block in blocks]
     joined = _join_labels(properties, add_dimension, indices, axis)
-    return plan_move(moves, first.samples, joined, "side by side")
+    with in_operation("join"):
+        return plan_move(moves, first.samples, joined, "side by side")
 
 
 def _join_labels(
@@ -177,8 +171,9 @@ def _join_labels(
     try:
         return Labels(names, values)
     except MetatensorError as error:
-        hint = "use `add_dimension=` to tell the inputs apart"
-        raise MetatensorError(f"can not join along {axis}: {error}; {hint}") from None
+        hint = "use `add_dimension=`" if add_dimension is None else "use another name"
+        what = f"can not join along {axis}: {error}; {hint} to tell the inputs apart"
+        raise MetatensorError(what) from None
 
 
 def join_traced(

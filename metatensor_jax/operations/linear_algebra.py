@@ -8,9 +8,15 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..block import TensorBlock
-from ..checks import check_same_axes, check_same_keys, check_same_parameters, check_type
+from ..checks import (
+    check_same_axes,
+    check_same_keys,
+    check_same_metadata,
+    check_type,
+    saying_where,
+)
 from ..conversion import check_not_narrowed
-from ..errors import MetatensorError, NotEqualError
+from ..errors import MetatensorError
 from ..facade import implements
 from ..rows import map_rows, match_blocks
 from ..tensor import TensorMap
@@ -28,16 +34,19 @@ def dot(tensor_1: TensorMap, tensor_2: TensorMap) -> TensorMap:
         gradients. Its samples are the properties of the result.
 
     >>> import metatensor_jax as mts
-    >>> import numpy as np
-    >>> x = np.array([[1, 2, 3], [4, 5, 6]])
-    >>> x = TensorMap(mts.Labels.single(), [mts.block_from_array(x.astype("f4"))])
+    >>> x = mts.block_from_array(jnp.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
+    >>> x = TensorMap(mts.Labels.single(), [x])
     >>> dot(x, x).block().values.tolist()
     [[14.0, 32.0], [32.0, 77.0]]
     """
-    _check_maps(tensor_1, tensor_2, "dot", ("tensor_1", "tensor_2"))
+    check_type(tensor_1, "tensor_1", TensorMap)
+    check_type(tensor_2, "tensor_2", TensorMap)
+    check_same_keys(tensor_1, tensor_2, "dot")
     args, properties = [], []
-    for a, b in match_blocks(tensor_1, tensor_2):
-        check_same_axes(a, b, "dot", ["properties"])
+    pairs = match_blocks(tensor_1, tensor_2)
+    for key, (a, b) in zip(tensor_1.keys, pairs, strict=True):
+        with saying_where(key):
+            check_same_axes(a, b, "dot", ["properties"])
         if b.components or b.gradients_list():
             raise MetatensorError(
                 "`tensor_2` of 'dot' should have neither components nor gradients, but "
@@ -56,7 +65,9 @@ def _dot(row: Any, other: Any) -> Any:
 def solve(X: TensorMap, Y: TensorMap) -> TensorMap:
     r"""Solve linear systems: the :math:`w` with :math:`X w = Y`, for each block.
 
-    The rows of stored gradients are further equations: :math:`\nabla X w = \nabla Y`.
+    The rows of stored gradients are further equations, and the result has no gradients:
+
+    .. math:: X w = Y \qquad \nabla X w = \nabla Y
 
     :param X: the coefficients: with components and gradients laid end to end, as many
         equations as properties
@@ -65,9 +76,8 @@ def solve(X: TensorMap, Y: TensorMap) -> TensorMap:
         ``Y``, its properties are those of ``X``
 
     >>> import metatensor_jax as mts
-    >>> import numpy as np
-    >>> X = mts.block_from_array(np.array([[2.0, 0.0], [0.0, 4.0]], "f4"))
-    >>> Y = mts.block_from_array(np.array([[2.0], [2.0]], "f4"))
+    >>> X = mts.block_from_array(jnp.array([[2.0, 0.0], [0.0, 4.0]]))
+    >>> Y = mts.block_from_array(jnp.array([[2.0], [2.0]]))
     >>> one = mts.Labels.single()
     >>> solve(TensorMap(one, [X]), TensorMap(one, [Y])).block().values.tolist()
     [[1.0, 0.5]]
@@ -89,15 +99,24 @@ def lstsq(
 ) -> TensorMap:
     r"""The least-squares solution :math:`w` of :math:`X w = Y`, for each block.
 
-    The rows of stored gradients are further equations: :math:`\nabla X w = \nabla Y`.
+    That is the :math:`w` with the smallest
 
-    :param X: the coefficients
-    :param Y: the right-hand sides, with the same samples, components and gradients
+    .. math:: |X w - Y|^2 + |\nabla X w - \nabla Y|^2
+
+    and the result has no gradients. The arguments are those of :func:`solve`, but there
+    can be any number of equations, and:
+
     :param rcond: singular values below ``rcond`` times the largest one count as zero.
         If None, the precision of the dtype times the larger dimension.
     :param driver: ignored, it is for Torch
-    :returns: a map with the transposed solutions: its samples are the properties of
-        ``Y``, its properties are those of ``X``
+
+    >>> import metatensor_jax as mts
+    >>> X = mts.block_from_array(jnp.array([[1.0], [1.0]]))
+    >>> Y = mts.block_from_array(jnp.array([[2.0], [4.0]]))
+    >>> one = mts.Labels.single()
+    >>> w = lstsq(TensorMap(one, [X]), TensorMap(one, [Y]), None).block().values
+    >>> w.round(5).tolist()
+    [[3.0]]
     """
 
     def least_squares(x: Any, y: Any) -> Any:
@@ -109,28 +128,17 @@ def lstsq(
 def _linear_system(
     what: str, solver: Callable[[Any, Any], Any], X: TensorMap, Y: TensorMap
 ) -> TensorMap:
-    _check_maps(X, Y, what, ("X", "Y"))
+    check_type(X, "X", TensorMap)
+    check_type(Y, "Y", TensorMap)
+    check_same_keys(X, Y, what)
     blocks = []
-    for x, y in match_blocks(X, Y):
-        _check_same_equations(x, y, what)
+    for key, (x, y) in zip(X.keys, match_blocks(X, Y), strict=True):
+        for (where, a), (_, b) in zip(x._walk(), y._walk(), strict=False):
+            with saying_where(key, where):
+                check_same_metadata(a, b, what, ["samples", "components"])
         solution = solver(_equations(x), _equations(y))
         blocks.append(TensorBlock._make(solution.T, y.properties, (), x.properties))
     return TensorMap._make(X.keys, blocks)
-
-
-def _check_maps(a: TensorMap, b: TensorMap, what: str, names: tuple[str, str]) -> None:
-    check_type(a, names[0], TensorMap)
-    check_type(b, names[1], TensorMap)
-    check_same_keys(a, b, what)
-
-
-def _check_same_equations(x: TensorBlock, y: TensorBlock, what: str) -> None:
-    for (where, a), (_, b) in zip(x._walk(), y._walk(), strict=False):
-        try:
-            check_same_axes(a, b, what, ["samples", "components"])
-            check_same_parameters(a, b, what)
-        except NotEqualError as error:
-            raise NotEqualError(f"{error}{where}") from None
 
 
 def _equations(block: TensorBlock) -> Any:

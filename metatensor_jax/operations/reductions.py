@@ -6,15 +6,15 @@ column goes. Over samples that is a move of rows, over properties a function of 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..checks import as_names, block_form, check_type
+from ..checks import as_names, block_form, check_type, in_operation
 from ..errors import MetatensorError, TracedLabelsError
 from ..labels import Labels
 from ..packing import RowIndex, unique_rows
@@ -46,22 +46,13 @@ def sum_over_samples(
     :raises TracedLabelsError: traced samples without ``out_samples``
 
     >>> import metatensor_jax as mts
-    >>> block = mts.TensorBlock(
-    ...     values=np.array([[1, 2], [3, 5], [7, 8]]),
-    ...     samples=Labels(["system", "atom"], [[0, 0], [0, 1], [1, 0]]),
-    ...     components=[],
-    ...     properties=Labels.range("properties", 2),
-    ... )
-    >>> tensor = TensorMap(Labels.single(), [block])
-    >>> sum_over_samples(tensor, "atom").block().values
-    array([[4, 7],
-           [7, 8]])
+    >>> x = np.array([[[1], [3]], [[7], [8]]])
+    >>> x = mts.block_from_array(x, sample_names=["system", "atom"])
+    >>> sum_over_samples(TensorMap(Labels.single(), [x]), "atom").block().values
+    array([[ 4],
+           [15]])
     """
-    groups = _sample_groups(tensor, sample_names, out_samples)
-    return _sum(tensor, groups)
-
-
-sum_over_samples_block = block_form(sum_over_samples)
+    return _over_samples("sum", tensor, sample_names, out_samples)
 
 
 def mean_over_samples(
@@ -75,11 +66,13 @@ def mean_over_samples(
 
     where :math:`|I|` counts the samples, whether or not they have a gradient row. The
     arguments are those of :func:`sum_over_samples`; the mean of no sample is zero.
+
+    >>> import metatensor_jax as mts
+    >>> x = TensorMap(Labels.single(), [mts.block_from_array(np.float32([[1], [3]]))])
+    >>> mean_over_samples(x, "sample").block().values.tolist()
+    [[2.0]]
     """
-    return _mean(tensor, _sample_groups(tensor, sample_names, out_samples))
-
-
-mean_over_samples_block = block_form(mean_over_samples)
+    return _over_samples("mean", tensor, sample_names, out_samples)
 
 
 def var_over_samples(
@@ -94,11 +87,13 @@ def var_over_samples(
 
     with the mean :math:`\bar{x}_I`. The arguments are those of
     :func:`sum_over_samples`.
+
+    >>> import metatensor_jax as mts
+    >>> x = TensorMap(Labels.single(), [mts.block_from_array(np.float32([[1], [3]]))])
+    >>> var_over_samples(x, "sample").block().values.tolist()
+    [[1.0]]
     """
-    return _var(tensor, _sample_groups(tensor, sample_names, out_samples))
-
-
-var_over_samples_block = block_form(var_over_samples)
+    return _over_samples("var", tensor, sample_names, out_samples)
 
 
 def std_over_samples(
@@ -110,35 +105,48 @@ def std_over_samples(
 
     with the variance :math:`v_I`. Where it is zero, so is the gradient. The arguments
     are those of :func:`sum_over_samples`.
+
+    >>> import metatensor_jax as mts
+    >>> x = TensorMap(Labels.single(), [mts.block_from_array(np.float32([[1], [3]]))])
+    >>> std_over_samples(x, "sample").block().values.tolist()
+    [[1.0]]
     """
-    groups = _sample_groups(tensor, sample_names, out_samples)
-    return map_rows(_safe_sqrt, _var(tensor, groups))
+    return _over_samples("std", tensor, sample_names, out_samples)
 
 
+sum_over_samples_block = block_form(sum_over_samples)
+mean_over_samples_block = block_form(mean_over_samples)
+var_over_samples_block = block_form(var_over_samples)
 std_over_samples_block = block_form(std_over_samples)
 
 
-@dataclass(frozen=True)
-class _Groups:
+class _Groups(NamedTuple):
     """For each block: the samples that are left, and where each sample goes."""
 
     samples: list[Labels]
     destinations: list[Any]
 
 
-def _sample_groups(
-    tensor: TensorMap, sample_names: Names, out_samples: Labels | None
-) -> _Groups:
+def _over_samples(
+    kind: str, tensor: TensorMap, sample_names: Names, out_samples: Labels | None
+) -> TensorMap:
     check_type(tensor, "tensor", TensorMap)
-    summed = as_names(sample_names)
-    for name in summed:
-        if len(tensor) and name not in tensor.sample_names:
-            raise MetatensorError(
-                f"'{name}' is not one of the sample names {tensor.sample_names}"
-            )
-    kept = [name for name in tensor.sample_names if name not in summed]
-    pairs = [_group(block.samples, kept, out_samples) for block in tensor]
-    return _Groups([samples for samples, _ in pairs], [index for _, index in pairs])
+    kept = _names_left(tensor.sample_names, sample_names, "sample", tensor)
+    with in_operation(f"{kind}_over_samples"):
+        pairs = [_group(block.samples, kept, out_samples) for block in tensor]
+        groups = _Groups([left for left, _ in pairs], [index for _, index in pairs])
+        return _OVER_SAMPLES[kind](tensor, groups)
+
+
+def _names_left(
+    names: list[str], reduced: Names, axis: str, tensor: TensorMap
+) -> list[str]:
+    """The dimensions of an axis that are not reduced over."""
+    reduced = as_names(reduced)
+    for name in reduced:
+        if len(tensor) and name not in names:
+            raise MetatensorError(f"'{name}' is not one of the {axis} names {names}")
+    return [name for name in names if name not in reduced]
 
 
 def _group(
@@ -194,16 +202,12 @@ def _mean(tensor: TensorMap, groups: _Groups) -> TensorMap:
     if len(tensor) and dtype.itemsize < 4 and dtype.kind != "b":
         # sums and counts do not fit in small types, only their ratio does
         is_float = jnp.issubdtype(dtype, np.inexact)
-        wide = map_rows(_As(np.float32 if is_float else np.int32), tensor, linear=True)
-        mean = _mean(wide, groups)
-        return map_rows(_As(dtype), mean, linear=True) if is_float else mean
+        mean = _mean(tensor.to(dtype=np.float32 if is_float else np.int32), groups)
+        return mean.to(dtype=dtype) if is_float else mean
     counts = [
-        _count(index, len(samples), block.dtype)
-        for index, samples, block in zip(
-            groups.destinations, groups.samples, tensor, strict=True
-        )
+        _count(index, len(left), dtype) for left, index in zip(*groups, strict=True)
     ]
-    return map_rows(_divide, _sum(tensor, groups), counts, linear=True)
+    return map_rows(operator.truediv, _sum(tensor, groups), counts, linear=True)
 
 
 def _var(tensor: TensorMap, groups: _Groups) -> TensorMap:
@@ -215,25 +219,22 @@ def _var(tensor: TensorMap, groups: _Groups) -> TensorMap:
     """
     mean = _mean(tensor, groups)
     constant = remove_gradients(mean)
-    of_each = move_rows(
-        [Move(constant, source=groups.destinations)],
-        [block.samples for block in tensor],
-    )
+    move = Move(constant, source=groups.destinations)
+    of_each = move_rows([move], [block.samples for block in tensor])
     centers = [block.values for block in of_each]
     variance = _mean(map_rows(_square_difference, tensor, centers), groups)
-    nested = any(
-        gradient.gradients_list()
-        for block in tensor
-        for _, gradient in block.gradients()
-    )
-    if not nested:
+    gradients = [gradient for block in tensor for _, gradient in block.gradients()]
+    if not any(gradient.gradients_list() for gradient in gradients):
         return variance
     shift = map_rows(_square_difference, mean, [block.values for block in constant])
-    return map_rows(_subtract, variance, shift, linear=True)
+    return map_rows(operator.sub, variance, shift, linear=True)
 
 
-def _subtract(a: Any, b: Any) -> Any:
-    return a - b
+def _std(tensor: TensorMap, groups: _Groups) -> TensorMap:
+    return map_rows(_safe_sqrt, _var(tensor, groups))
+
+
+_OVER_SAMPLES = {"sum": _sum, "mean": _mean, "var": _var, "std": _std}
 
 
 def _count(destination: Any, n: int, dtype: Any) -> Any:
@@ -242,20 +243,6 @@ def _count(destination: Any, n: int, dtype: Any) -> Any:
         return np.maximum(np.bincount(destination, minlength=n), 1).astype(dtype)
     counts = jnp.zeros(n, jnp.int32).at[destination].add(1, mode="drop")
     return jnp.maximum(counts, 1).astype(dtype)
-
-
-@dataclass(frozen=True)
-class _As:
-    """Row function: the same numbers in another dtype."""
-
-    dtype: Any
-
-    def __call__(self, row: Any) -> Any:
-        return row.astype(self.dtype)
-
-
-def _divide(row: Any, count: Any) -> Any:
-    return row / count
 
 
 def _square_difference(a: Any, b: Any) -> Any:
@@ -292,27 +279,30 @@ def sum_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
     :raises MetatensorError: a name that is no property dimension
 
     >>> import metatensor_jax as mts
-    >>> x = np.array([[1.0, 2.0, 4.0]], "f4")
-    >>> tensor = TensorMap(Labels.single(), [mts.block_from_array(x)])
-    >>> sum_over_properties(tensor, "property").block().values.tolist()
+    >>> x = TensorMap(Labels.single(), [mts.block_from_array(np.float32([[1, 2, 4]]))])
+    >>> sum_over_properties(x, "property").block().values.tolist()
     [[7.0]]
     """
-    return _over_properties(_SumColumns, tensor, property_names, linear=True)
-
-
-sum_over_properties_block = block_form(sum_over_properties)
+    return _over_properties("sum", tensor, property_names)
 
 
 def mean_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
     r"""The mean over properties that differ in ``property_names`` only.
 
-    The gradients are the means of the gradients. The arguments are those of
-    :func:`sum_over_properties`.
+    .. math::
+        y_{iQ} = \frac{1}{|Q|} \sum_{q \in Q} x_{iq} \qquad
+        \nabla y_{iQ} = \frac{1}{|Q|} \sum_{q \in Q} \nabla x_{iq}
+
+    The arguments are those of :func:`sum_over_properties`.
+
+    >>> import metatensor_jax as mts
+    >>> x = np.float32([[[[0, 2], [4, 8]], [[1, 3], [5, 9]]]])
+    >>> x = mts.block_from_array(x, property_names=["n", "l"])  # and a component
+    >>> mean_over_properties(TensorMap(Labels.single(), [x]), "l").block().values
+    Array([[[1., 6.],
+            [2., 7.]]], dtype=float32)
     """
-    return _over_properties(_MeanColumns, tensor, property_names, linear=True)
-
-
-mean_over_properties_block = block_form(mean_over_properties)
+    return _over_properties("mean", tensor, property_names)
 
 
 def var_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
@@ -321,10 +311,7 @@ def var_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
     See :func:`var_over_samples` for its definition, and :func:`sum_over_properties`
     for the arguments.
     """
-    return _over_properties(_VarColumns, tensor, property_names)
-
-
-var_over_properties_block = block_form(var_over_properties)
+    return _over_properties("var", tensor, property_names)
 
 
 def std_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
@@ -333,67 +320,54 @@ def std_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
     See :func:`std_over_samples` for its definition, and :func:`sum_over_properties`
     for the arguments.
     """
-    return map_rows(_safe_sqrt, var_over_properties(tensor, property_names))
+    return _over_properties("std", tensor, property_names)
 
 
+sum_over_properties_block = block_form(sum_over_properties)
+mean_over_properties_block = block_form(mean_over_properties)
+var_over_properties_block = block_form(var_over_properties)
 std_over_properties_block = block_form(std_over_properties)
 
 
-@dataclass(frozen=True)
-class _SumColumns:
-    """Row function: the sum of each group of columns."""
-
-    n_groups: int
-
-    def __call__(self, row: Any, groups: Any, counts: Any) -> Any:
-        return self._sum(row, groups)
-
-    def _sum(self, row: Any, groups: Any) -> Any:
-        columns = jnp.moveaxis(row, -1, 0)
-        summed = jax.ops.segment_sum(columns, groups, self.n_groups)
-        return jnp.moveaxis(summed, 0, -1)
-
-    def _mean(self, row: Any, groups: Any, counts: Any) -> Any:
-        row = _inexact(row)
-        counts = counts.astype(row.dtype).reshape((1,) * (row.ndim - 1) + (-1,))
-        return self._sum(row, groups) / counts
-
-
-@dataclass(frozen=True)
-class _MeanColumns(_SumColumns):
-    """Row function: the mean of each group of columns."""
-
-    def __call__(self, row: Any, groups: Any, counts: Any) -> Any:
-        return self._mean(row, groups, counts)
-
-
-@dataclass(frozen=True)
-class _VarColumns(_SumColumns):
-    """Row function: the variance of each group of columns."""
-
-    def __call__(self, row: Any, groups: Any, counts: Any) -> Any:
-        centered = _inexact(row) - self._mean(row, groups, counts)[..., groups]
-        return self._mean(_square(centered), groups, counts)
-
-
-def _over_properties(
-    reduction: type[_SumColumns],
-    tensor: TensorMap,
-    property_names: Names,
-    linear: bool = False,
-) -> TensorMap:
+def _over_properties(kind: str, tensor: TensorMap, property_names: Names) -> TensorMap:
     check_type(tensor, "tensor", TensorMap)
-    summed = as_names(property_names)
-    for name in summed:
-        if len(tensor) and name not in tensor.property_names:
-            raise MetatensorError(
-                f"'{name}' is not one of the property names {tensor.property_names}"
-            )
-    kept = [name for name in tensor.property_names if name not in summed]
-    functions, args, properties = [], [], []
+    kept = _names_left(tensor.property_names, property_names, "property", tensor)
+    args, properties = [], []
     for block in tensor:
         left, groups = _group(block.properties, kept, None)
-        functions.append(reduction(len(left)))
         args.append((groups, np.bincount(groups, minlength=len(left))))
         properties.append(left)
-    return map_rows(functions, tensor, args=args, linear=linear, properties=properties)
+    function, linear = _OVER_PROPERTIES[kind], kind in ("sum", "mean")
+    with in_operation(f"{kind}_over_properties"):
+        return map_rows(
+            function, tensor, args=args, linear=linear, properties=properties
+        )
+
+
+def _sum_columns(row: Any, groups: Any, counts: Any) -> Any:
+    """Row function: the sum of each group of columns."""
+    columns = jnp.moveaxis(row, -1, 0)
+    summed = jax.ops.segment_sum(columns, groups, len(counts))
+    return jnp.moveaxis(summed, 0, -1)
+
+
+def _mean_columns(row: Any, groups: Any, counts: Any) -> Any:
+    summed = _sum_columns(_inexact(row), groups, counts)
+    return summed / jnp.broadcast_to(counts.astype(summed.dtype), summed.shape)
+
+
+def _var_columns(row: Any, groups: Any, counts: Any) -> Any:
+    centered = _inexact(row) - _mean_columns(row, groups, counts)[..., groups]
+    return _mean_columns(_square(centered), groups, counts)
+
+
+def _std_columns(row: Any, groups: Any, counts: Any) -> Any:
+    return _safe_sqrt(_var_columns(row, groups, counts))
+
+
+_OVER_PROPERTIES = {
+    "sum": _sum_columns,
+    "mean": _mean_columns,
+    "var": _var_columns,
+    "std": _std_columns,
+}

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..block import TensorBlock
-from ..checks import axis_labels, block_form, check_axis, check_type
+from ..checks import axis_labels, block_form, check_axis, check_type, in_operation
 from ..errors import MetatensorError
 from ..labels import Labels
 from ..packing import unique_rows
@@ -19,9 +18,11 @@ Selection = Labels | Sequence[int] | np.ndarray
 
 
 def slice(tensor: TensorMap, axis: str, selection: Selection) -> TensorMap:
-    """Keep some samples, or some properties, of each block.
+    r"""Keep some samples, or some properties, of each block.
 
-    Gradient rows stay with the samples they belong to.
+    Row, or column, :math:`i` of the result is :math:`s(i)` of the map:
+
+    .. math:: y_i = x_{s(i)} \qquad \nabla y_i = \nabla x_{s(i)}
 
     :param tensor: a map
     :param axis: ``"samples"`` or ``"properties"``
@@ -39,23 +40,20 @@ def slice(tensor: TensorMap, axis: str, selection: Selection) -> TensorMap:
     """
     check_type(tensor, "tensor", TensorMap)
     check_axis(axis)
-    positions = [_positions(axis_labels(b, axis)[0], selection, axis) for b in tensor]
-    if axis == "samples":
-        samples = [_pick(b.samples, p) for b, p in zip(tensor, positions, strict=True)]
-        return move_rows([Move(tensor, source=positions)], samples)
-    return take_properties(tensor, positions)
-
-
-slice_block = block_form(slice)
+    take = take_samples if axis == "samples" else take_properties
+    with in_operation("slice"):
+        labels = [axis_labels(block, axis)[0] for block in tensor]
+        return take(tensor, [_positions(part, selection, axis) for part in labels])
 
 
 def split(
     tensor: TensorMap, axis: str, selections: Sequence[Selection]
 ) -> list[TensorMap]:
-    """Split a map into several, along samples or properties.
+    r"""Split a map into several, along samples or properties.
 
-    The time grows with the rows and with the number of selections, not with their
-    product.
+    Each of them is what :func:`slice` gives, :math:`\nabla y_i = \nabla x_{s(i)}`; but
+    gradient rows are in the order of the samples that they belong to. The time
+    grows with the rows and with the number of selections, not with their product.
 
     :param tensor: a map
     :param axis: ``"samples"`` or ``"properties"``
@@ -78,7 +76,10 @@ def split(
         )
     if axis == "properties":
         return [slice(tensor, axis, selection) for selection in selections]
-    runs = _split_samples(tensor, selections)
+    with in_operation("split"):
+        pairs = [_all_positions(block.samples, selections) for block in tensor]
+        in_order = take_samples(tensor, [positions for positions, _ in pairs])
+        runs = [cut_rows(b, n) for b, (_, n) in zip(in_order, pairs, strict=True)]
     info = tensor._structure.info
     return [
         TensorMap._make(tensor.keys, [of_block[i] for of_block in runs], info)
@@ -86,17 +87,12 @@ def split(
     ]
 
 
-def split_block(
-    block: TensorBlock, axis: str, selections: Sequence[Selection]
-) -> list[TensorBlock]:
-    """One block, see :func:`split`."""
-    check_type(block, "block", TensorBlock)
-    parts = split(TensorMap._make(Labels.single(), [block]), axis, selections)
-    return [part.block_by_id(0) for part in parts]
+slice_block = block_form(slice)
+split_block = block_form(split)
 
 
 def filter_blocks(tensor: TensorMap, keys: Labels, copy: bool = False) -> TensorMap:
-    """Keep the blocks whose key agrees with an entry of ``keys``.
+    """Keep the blocks whose key agrees with an entry of ``keys``, as they are.
 
     :param tensor: a map
     :param keys: labels with some of the dimensions of the keys
@@ -105,38 +101,48 @@ def filter_blocks(tensor: TensorMap, keys: Labels, copy: bool = False) -> Tensor
     >>> import metatensor_jax as mts
     >>> block = mts.block_from_array(np.zeros((1, 1)))
     >>> tensor = TensorMap(Labels("center_type", [[1], [8]]), [block, block])
-    >>> filter_blocks(tensor, Labels("center_type", [[8]])).keys
-    Labels
-        center_type
-             8
+    >>> filter_blocks(tensor, Labels("center_type", [[8]])).keys.values.tolist()
+    [[8]]
     """
     check_type(tensor, "tensor", TensorMap)
     check_type(keys, "keys", Labels)
-    return _keep_blocks(tensor, tensor.keys.select(keys), copy)
+    return keep_blocks(tensor, tensor.keys.select(keys), copy)
 
 
 def drop_blocks(tensor: TensorMap, keys: Labels, copy: bool = False) -> TensorMap:
     """Drop the blocks whose key agrees with an entry of ``keys``.
 
     The arguments are those of :func:`filter_blocks`.
+
+    >>> import metatensor_jax as mts
+    >>> block = mts.block_from_array(np.zeros((1, 1)))
+    >>> tensor = TensorMap(Labels("center_type", [[1], [8]]), [block, block])
+    >>> drop_blocks(tensor, Labels("center_type", [[8]])).keys.values.tolist()
+    [[1]]
     """
     check_type(tensor, "tensor", TensorMap)
     check_type(keys, "keys", Labels)
     kept = np.setdiff1d(np.arange(len(tensor)), tensor.keys.select(keys))
-    return _keep_blocks(tensor, kept, copy)
+    return keep_blocks(tensor, kept, copy)
 
 
 def drop_empty_blocks(tensor: TensorMap, copy: bool = False) -> TensorMap:
     """Drop the blocks without samples, components or properties.
 
     The arguments are those of :func:`filter_blocks`.
+
+    >>> import metatensor_jax as mts
+    >>> tensor = TensorMap(Labels.single(), [mts.block_from_array(np.zeros((0, 1)))])
+    >>> len(drop_empty_blocks(tensor))
+    0
     """
     check_type(tensor, "tensor", TensorMap)
     kept = [i for i, block in enumerate(tensor) if 0 not in block.shape]
-    return _keep_blocks(tensor, np.array(kept, int), copy)
+    return keep_blocks(tensor, np.array(kept, int), copy)
 
 
-def _keep_blocks(tensor: TensorMap, kept: np.ndarray, copy: bool) -> TensorMap:
+def keep_blocks(tensor: TensorMap, kept: np.ndarray, copy: bool = False) -> TensorMap:
+    """The blocks at these positions."""
     keys = Labels(tensor.keys.names, tensor.keys.values[kept], assume_unique=True)
     blocks = [block.copy() if copy else block for block in tensor.blocks_by_id(kept)]
     return TensorMap._make(keys, blocks, tensor._structure.info)
@@ -178,23 +184,21 @@ def _pick(labels: Labels, positions: np.ndarray) -> Labels:
     return Labels._make(labels._names, labels.values[positions], labels.is_static)
 
 
-def _split_samples(
-    tensor: TensorMap, selections: Sequence[Selection]
-) -> list[list[TensorBlock]]:
-    """For each block, its runs of rows."""
-    positions, lengths = [], []
-    for block in tensor:
-        all_positions, counts = _all_positions(block.samples, selections)
-        positions.append(all_positions)
-        lengths.append(counts)
+def take_samples(
+    tensor: TensorMap, positions: Sequence[np.ndarray], order_gradients: Any = None
+) -> TensorMap:
+    """Rows of each block, with the gradient rows that belong to them.
+
+    :param order_gradients: see :func:`move_rows`
+    """
     samples = [_pick(b.samples, p) for b, p in zip(tensor, positions, strict=True)]
-    in_order = move_rows([Move(tensor, source=positions)], samples)
-    return [cut_rows(b, counts) for b, counts in zip(in_order, lengths, strict=True)]
+    move = Move(tensor, source=positions)
+    return move_rows([move], samples, order_gradients=order_gradients)
 
 
 def _all_positions(
     labels: Labels, selections: Sequence[Selection]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, list[int]]:
     """The positions in all selections, end to end, and how many each one has."""
     by_name = {s._names if isinstance(s, Labels) else None for s in selections}
     if len(by_name) == 1 and None not in by_name and len(selections) > 1:
@@ -203,12 +207,12 @@ def _all_positions(
             return _match_all(labels, names, selections)
     each = [_positions(labels, selection, "samples") for selection in selections]
     positions = np.concatenate(each) if each else np.zeros(0, np.int64)
-    return positions, np.array([len(p) for p in each], int)
+    return positions, [len(p) for p in each]
 
 
 def _match_all(
     labels: Labels, names: list[str], selections: Sequence[Any]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, list[int]]:
     """Many selections by the same dimensions, with one search for all of them."""
     wanted = np.concatenate([selection.values for selection in selections])
     run = np.repeat(np.arange(len(selections)), [len(s) for s in selections])
@@ -219,7 +223,7 @@ def _match_all(
     if names != labels.names:  # in the order of the labels, as `select` does
         order = np.lexsort((positions, run[i]))
         i, positions = i[order], positions[order]
-    return positions, np.bincount(run[i], minlength=len(selections))
+    return positions, np.bincount(run[i], minlength=len(selections)).tolist()
 
 
 # --- columns -----------------------------------------------------------------------
@@ -233,25 +237,15 @@ def take_properties(
     :param properties: labels of the columns; those at the positions if None
     """
     if properties is None:
-        properties = [
-            _pick(block.properties, index)
-            for block, index in zip(tensor, positions, strict=True)
-        ]
-    widths = [len(block.properties) for block in tensor]
-    columns = zip(positions, widths, strict=True)
-    missing = [index >= n for index, n in columns]
-    if not any(bool(m.any()) for m in missing):
-        args = [(index,) for index in positions]
-        return _rearrange(_take_columns, tensor, args, properties)
-    args = [
-        (np.where(m, 0, index), m) for index, m in zip(positions, missing, strict=True)
-    ]
-    return _rearrange(_take_columns_or_zero, tensor, args, properties)
-
-
-def _rearrange(
-    function: Any, tensor: TensorMap, args: list[Any], properties: list[Labels]
-) -> TensorMap:
+        pairs = zip(tensor, positions, strict=True)
+        properties = [_pick(block.properties, index) for block, index in pairs]
+    missing = [i >= len(b.properties) for i, b in zip(positions, tensor, strict=True)]
+    function: Any = _take_columns
+    args: list[Any] = [(index,) for index in positions]
+    if any(bool(m.any()) for m in missing):
+        function = _take_columns_or_zero
+        pairs = zip(positions, missing, strict=True)
+        args = [(np.where(m, 0, index), m) for index, m in pairs]
     return map_rows(function, tensor, args=args, rearranges=True, properties=properties)
 
 

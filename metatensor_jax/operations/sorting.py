@@ -8,14 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from ..block import TensorBlock
-from ..checks import AXES, as_names, axis_labels, block_form, check_axis, check_type
+from ..checks import (
+    AXES,
+    as_names,
+    axis_labels,
+    block_form,
+    check_axis,
+    check_type,
+    in_operation,
+)
 from ..errors import MetatensorError
 from ..labels import Labels
 from ..packing import row_keys, sort_keys, unique_rows
-from ..rows import Move, map_rows, move_rows
+from ..rows import map_rows
 from ..tensor import TensorMap
-from .selection import take_properties
+from .selection import keep_blocks, take_properties, take_samples
 
 _ALL = ("keys", *AXES)
 
@@ -23,7 +30,11 @@ _ALL = ("keys", *AXES)
 def sort(
     tensor: TensorMap, axes: str | Sequence[str] = "all", descending: bool = False
 ) -> TensorMap:
-    """Sort keys, and the rows and columns of each block, by their labels.
+    r"""Sort keys, and the rows and columns of each block, by their labels.
+
+    Row, or column, :math:`i` of the result is :math:`s(i)` of the map:
+
+    .. math:: y_i = x_{s(i)} \qquad \nabla y_i = \nabla x_{s(i)}
 
     :param tensor: a map
     :param axes: ``"all"``, or some of ``"keys"``, ``"samples"``, ``"components"``,
@@ -31,15 +42,10 @@ def sort(
     :param descending: from the largest to the smallest
 
     >>> import metatensor_jax as mts
-    >>> block = TensorBlock(
-    ...     values=np.array([[1.0], [2.0]]),
-    ...     samples=Labels("atom", [[3], [0]]),
-    ...     components=[],
-    ...     properties=Labels.range("property", 1),
-    ... )
-    >>> tensor = TensorMap(Labels.single(), [block])
-    >>> sort(tensor).block().values.tolist()
-    [[2.0], [1.0]]
+    >>> x = mts.block_from_array(np.array([[1.0], [2.0]]))
+    >>> x = mts.slice_block(x, "samples", [1, 0])
+    >>> sort(TensorMap(Labels.single(), [x])).block().values.tolist()
+    [[1.0], [2.0]]
     """
     check_type(tensor, "tensor", TensorMap)
     names = list(_ALL) if axes == "all" else as_names(axes)
@@ -48,11 +54,17 @@ def sort(
             raise MetatensorError(
                 f"`axes` must be 'all' or some of {_ALL}, not '{name}'"
             )
-    order_of = _descending if descending else _ascending
+
+    def order_of(rows: np.ndarray) -> np.ndarray:
+        order = sort_keys(row_keys(rows))[1]
+        return order[::-1] if descending else order
+
     if "keys" in names:
-        tensor = _sort_keys(tensor, order_of)
+        tensor = keep_blocks(tensor, order_of(tensor.keys.values))
     if "samples" in names:
-        tensor = _sort_samples(tensor, order_of)
+        with in_operation("sort"):
+            tables = [block.samples._host_values("sorting samples") for block in tensor]
+            tensor = take_samples(tensor, [order_of(t) for t in tables], order_of)
     if "components" in names:
         tensor = _sort_components(tensor, order_of)
     if "properties" in names:
@@ -62,32 +74,6 @@ def sort(
 
 
 sort_block = block_form(sort)
-
-
-def _ascending(rows: np.ndarray) -> np.ndarray:
-    return sort_keys(row_keys(rows))[1]
-
-
-def _descending(rows: np.ndarray) -> np.ndarray:
-    return _ascending(rows)[::-1]
-
-
-def _sort_keys(tensor: TensorMap, order_of: Any) -> TensorMap:
-    order = order_of(tensor.keys.values)
-    keys = Labels._make(tensor.keys._names, tensor.keys.values[order])
-    return TensorMap._make(keys, tensor.blocks_by_id(order), tensor._structure.info)
-
-
-def _sort_samples(tensor: TensorMap, order_of: Any) -> TensorMap:
-    for block in tensor:
-        block.samples._host_values("sorting samples")
-    orders = [order_of(block.samples.values) for block in tensor]
-    samples = [
-        Labels._make(block.samples._names, block.samples.values[order])
-        for block, order in zip(tensor, orders, strict=True)
-    ]
-    move = Move(tensor, source=orders)
-    return move_rows([move], samples, order_gradients=order_of)
 
 
 def _sort_components(tensor: TensorMap, order_of: Any) -> TensorMap:
@@ -138,30 +124,10 @@ def unique_metadata(
           1
     """
     check_type(tensor, "tensor", TensorMap)
-    return _unique(tensor.blocks(), axis, names, gradient)
-
-
-def unique_metadata_block(
-    block: TensorBlock,
-    axis: str,
-    names: str | Sequence[str],
-    gradient: str | None = None,
-) -> Labels:
-    """One block, see :func:`unique_metadata`."""
-    check_type(block, "block", TensorBlock)
-    return _unique([block], axis, names, gradient)
-
-
-def _unique(
-    blocks: Sequence[TensorBlock],
-    axis: str,
-    names: str | Sequence[str],
-    gradient: str | None,
-) -> Labels:
     check_axis(axis)
     names = as_names(names)
     tables = [np.zeros((0, len(names)), np.int32)]
-    for block in blocks:
+    for block in tensor:
         inner = block if gradient is None else block.gradient(gradient)
         labels = axis_labels(inner, axis)[0]
         labels._host_values("unique_metadata")
@@ -170,3 +136,6 @@ def _unique(
         tables.append(rows[unique_rows(rows)[0]])
     rows = np.concatenate(tables)
     return Labels(names, rows[unique_rows(rows)[0]], assume_unique=True)
+
+
+unique_metadata_block = block_form(unique_metadata)

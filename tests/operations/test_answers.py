@@ -358,3 +358,42 @@ def test_arrays_in_arguments_are_not_narrowed():
     y = mts.TensorMap(mts.Labels.single(), [mts.block_from_array(double)])
     with enable_x64(False), pytest.raises(TypeError, match="32-bit mode"):
         mts.dot(x, y)
+
+
+@pytest.mark.parametrize("kind", ["sum", "mean", "var", "std"])
+def test_reductions_over_properties_with_components_are_those_of_numpy(kind):
+    """The number of properties in a group once did not go with their axis."""
+    values = np.random.default_rng(0).random((2, 3, 5))
+    properties = Labels(["n", "l"], [[0, 0], [1, 0], [0, 1], [1, 1], [0, 2]])
+    axes = Labels.range("sample", 2), [Labels.range("m", 3)], properties
+    reduction = getattr(mts, f"{kind}_over_properties_block")
+    result = reduction(mts.TensorBlock(values, *axes), "l")
+    groups = [values[..., [0, 2, 4]], values[..., [1, 3]]]
+    expected = np.stack([getattr(np, kind)(group, axis=-1) for group in groups], -1)
+    np.testing.assert_allclose(result.values, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_the_gradient_of_the_absolute_value_is_zero_at_zero(dtype):
+    x = mts.block_from_array(np.array([[0.0], [-2.0]], dtype))
+    rows = Labels.range("sample", 2)
+    dx = mts.TensorBlock(np.ones((2, 1), dtype), rows, [], x.properties)
+    tensor = mts.TensorMap(Labels.single(), [x.with_gradient("t", dx)])
+    result = mts.abs(tensor).block()
+    assert result.values.tolist() == [[0.0], [2.0]]
+    assert result.gradient("t").values.real.tolist() == [[0.0], [-1.0]]
+
+
+def test_samples_that_are_data_are_compared_by_their_values():
+    """Two batches of one layout can differ in nothing else."""
+    x = STRUCTURES["no_gradients"].input().stored()
+    y = mts.TensorMap(x.keys, [_with_other_atoms(block) for block in x])
+    assert mts.equal_metadata(traced(x), traced(y))
+    assert mts.equal(traced(x), traced(x))
+    assert not mts.equal(traced(x), traced(y))
+    assert not mts.allclose(traced(x), traced(y))
+
+
+def _with_other_atoms(block: mts.TensorBlock) -> mts.TensorBlock:
+    samples = Labels(block.samples.names, np.add(block.samples.values, [0, 7]))
+    return mts.TensorBlock(block.values, samples, block.components, block.properties)

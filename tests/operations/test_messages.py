@@ -33,6 +33,11 @@ empty = Structure("empty", []).input().stored()
 renamed = mts.rename_dimension(x, "samples", "atom", "center")
 reordered = mts.slice(x, "samples", [1, 0])
 integers = mts.TensorMap(g.keys, [b.to("int32") for b in g])
+bools = x.to("bool")
+three = Structure("three", [Size(2, 2)] * 2, (3,)).input().stored()
+other_keys = mts.rename_dimension(x, "keys", "a", "c")
+# the blocks of this map, which are merged when keys move, have different components
+uneven = mts.TensorMap(x.keys, [c.block_by_id(0), three.block_by_id(1)])
 
 
 def _with_gradient(samples: Labels, components: list[Labels], name: str = "g") -> Any:
@@ -64,6 +69,23 @@ def without_derivatives(tensor: mts.TensorMap) -> mts.TensorMap:
     return mts.TensorMap(tensor.keys, blocks)
 
 
+def narrow(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function while JAX has 32 bits only."""
+    with enable_x64(False):
+        return function(*args)
+
+
+def traced_gradients(tensor: mts.TensorMap) -> mts.TensorMap:
+    """A map where the samples of gradients are data, but those of values are not."""
+
+    def change(block: mts.TensorBlock) -> mts.TensorBlock:
+        data = dict(traced(mts.TensorMap(Labels.single(), [block])).block().gradients())
+        axes = block.samples, block.components, block.properties
+        return mts.TensorBlock(block.values, *axes, data)
+
+    return mts.TensorMap(tensor.keys, [change(block) for block in tensor])
+
+
 def compiled(function: Callable[..., Any], *tensors: mts.TensorMap) -> Any:
     """Call a compiled function with maps that have traced samples."""
     return jax.jit(function)(*[traced(t.to("float32", "jax")) for t in tensors])
@@ -74,7 +96,20 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "not_a_map": (
         lambda: mts.abs(block),
         TypeError,
-        ["`A` must be a metatensor_jax TensorMap, not metatensor_jax.block.TensorB"],
+        [
+            "`A` must be a metatensor_jax TensorMap, not metatensor_jax.block.TensorB",
+            "lock: for single blocks see the functions that end with `_block`",
+        ],
+    ),
+    "not_a_map_to_compare": (
+        lambda: mts.equal(x, block),
+        TypeError,
+        ["`tensor_2` must be a metatensor_jax TensorMap, not metatensor_jax.block.Te"],
+    ),
+    "not_a_block_to_compare": (
+        lambda: mts.allclose_block_raise(block, x),
+        TypeError,
+        ["`block_2` must be a metatensor_jax TensorBlock, not metatensor_jax.tensor."],
     ),
     "not_a_block": (
         lambda: mts.sort_block(x),
@@ -131,6 +166,35 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         TypeError,
         ["can not push the gradients with respect to 'cell'", "int32", ".to(dtype=fl"],
     ),
+    "random_integers": (
+        lambda: mts.random_uniform_like(integers, key=jax.random.key(0)),
+        TypeError,
+        ["random numbers from 0 to 1 are no int32"],
+    ),
+    "sum_of_bools": (
+        lambda: mts.sum_over_samples(bools, ["atom", "system"]),
+        TypeError,
+        ["can not add up bool values: convert them first"],
+    ),
+    "narrowed": (
+        lambda: narrow(mts.add, x, 1.0),
+        TypeError,
+        [
+            "the data is float64, but JAX is in its 32-bit mode and would narrow it to "
+            "float32. Enable 64 bits, `jax.config.update('jax_enable_x64', True)`, or "
+            "convert with `.to(dtype='float32')`"
+        ],
+    ),
+    "narrowed_random": (
+        lambda: narrow(lambda: mts.random_uniform_like(x, key=jax.random.key(0))),
+        TypeError,
+        ["the data is float64, but JAX is in its 32-bit mode"],
+    ),
+    "narrowed_system": (
+        lambda: narrow(mts.solve, x, x),
+        TypeError,
+        ["the data is float64, but JAX is in its 32-bit mode"],
+    ),
     # --- names and options ---
     "axis": (
         lambda: mts.slice(x, "keys", [0]),
@@ -152,6 +216,11 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         MetatensorError,
         ["`check` must be 'all' or some of", "not 'rows'"],
     ),
+    "axis_of_join": (
+        lambda: mts.join([x, x], "keys"),
+        MetatensorError,
+        ["`axis` must be either 'samples' or 'properties', not 'keys'"],
+    ),
     "different_keys": (
         lambda: mts.join([x, x], "samples", different_keys="all"),
         MetatensorError,
@@ -161,6 +230,11 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         lambda: mts.join([], "samples"),
         MetatensorError,
         ["provide at least one TensorMap for joining"],
+    ),
+    "no_blocks_to_join": (
+        lambda: mts.join_blocks([], "samples"),
+        MetatensorError,
+        ["provide at least one TensorBlock for joining"],
     ),
     "sample_name": (
         lambda: mts.sum_over_samples(x, "center"),
@@ -176,6 +250,57 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         lambda: mts.slice(x, "samples", Labels("center", [[0]])),
         MetatensorError,
         ["invalid selection: 'center' is not one of the samples dimensions"],
+    ),
+    "selection_of_keys": (
+        lambda: mts.filter_blocks(x, Labels("z", [[0]])),
+        MetatensorError,
+        [
+            "'z' in the selection is not one of the dimensions ['a', 'b'] of these "
+            "labels"
+        ],
+    ),
+    "new_values": (
+        lambda: mts.append_dimension(x, "samples", "new", [1, 2, 3]),
+        MetatensorError,
+        [
+            "the values of the new dimension 'new' must be a 1D array with one value "
+            "for each of the 2 entries, got shape (3,)"
+        ],
+    ),
+    "new_name": (
+        lambda: mts.insert_dimension(x, "properties", 0, "n", 0),
+        MetatensorError,
+        ["the names of labels must be unique, got 'n' multiple times in ['n', 'n', 'l"],
+    ),
+    "new_index": (
+        lambda: mts.insert_dimension(x, "keys", 3, "new", 0),
+        IndexError,
+        ["can not insert a dimension at 3: these labels have 2 dimensions"],
+    ),
+    "permutation": (
+        lambda: mts.permute_dimensions(x, "keys", [0, 0]),
+        MetatensorError,
+        ["`dimensions_indexes` must have each index from 0 to 1 once, got [0, 0] for "],
+    ),
+    "not_unique_without": (
+        lambda: mts.remove_dimension(x, "keys", "a"),
+        MetatensorError,
+        ["labels can not have the same entry multiple times: (b=0) is at row 1 and be"],
+    ),
+    "dimension_to_rename": (
+        lambda: mts.rename_dimension(x, "samples", "center", "atom"),
+        MetatensorError,
+        ["'center' not found in the dimensions of these labels: ['system', 'atom']"],
+    ),
+    "dimension_of_metadata": (
+        lambda: mts.unique_metadata(x, "properties", "m"),
+        MetatensorError,
+        ["'m' not found in the dimensions of these labels: ['n', 'l']"],
+    ),
+    "gradient_of_metadata": (
+        lambda: mts.unique_metadata_block(block, "samples", "atom", gradient="cell"),
+        MetatensorError,
+        ["can not find gradients with respect to 'cell' in this block, it has none"],
     ),
     "position_twice": (
         lambda: mts.slice(x, "properties", [0, 0]),
@@ -243,16 +368,55 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         MetatensorError,
         ["'m' is not one of the components ['component_0']"],
     ),
+    "keys_of_components": (
+        lambda: uneven.keys_to_samples("a"),
+        NotEqualError,
+        [
+            "inputs to 'keys_to_samples' should have the same components, but there "
+            "are 2 and 3 entries of ['component_0'] in the blocks for keys (a=0, b=0) "
+            "and (a=1, b=0)"
+        ],
+    ),
+    "keys_of_component_columns": (
+        lambda: uneven.keys_to_properties("a"),
+        NotEqualError,
+        ["inputs to 'keys_to_properties' should have the same components, but there"],
+    ),
     # --- maps that differ ---
     "keys_of_arithmetic": (
         lambda: mts.add(x, single),
         NotEqualError,
-        ["inputs to 'add' should have the same keys, but they have", "and"],
+        [
+            "inputs to 'add' should have the same keys, but they have\nLabels",
+            "and\nLabels",
+            "(a=1, b=0) is only in the first",
+        ],
+    ),
+    "keys_of_comparison": (
+        lambda: mts.equal_metadata_raise(single, x),
+        NotEqualError,
+        [
+            "to 'equal_metadata' should have the same keys",
+            "(a=1, b=0) is only in the s",
+        ],
+    ),
+    "key_names": (
+        lambda: mts.dot(x, other_keys),
+        NotEqualError,
+        ["the same keys, but they have", "names differ: ['a', 'b'] and ['c', 'b']"],
     ),
     "keys_of_join": (
         lambda: mts.join([x, single], "samples"),
         NotEqualError,
-        ["inputs to 'join' should have the same keys", "see `different_keys=`"],
+        [
+            "inputs to 'join' should have the same keys, but they have\nLabels",
+            "(a=1, b=0) is only in the first: see `different_keys=`",
+        ],
+    ),
+    "key_names_of_join": (
+        lambda: mts.join([x, other_keys], "samples", different_keys="union"),
+        NotEqualError,
+        ["the names differ: ['a', 'b'] and ['c', 'b']: see `different_keys=`"],
     ),
     "keys_of_map_rows": (
         lambda: mts.map_rows(jnp.add, x, single),
@@ -262,12 +426,23 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "number_of_components": (
         lambda: mts.subtract(x, c),
         NotEqualError,
-        ["'subtract' should have the same number of components", "[] and ['component"],
+        [
+            "blocks for key (a=0, b=0) are different: inputs to 'subtract' should have "
+            "the same number of components, but they have [] and ['component_0']"
+        ],
+    ),
+    "entries_of_components": (
+        lambda: mts.multiply(c, three),
+        NotEqualError,
+        ["should have the same components, but there are 2 and 3 entries of ['compon"],
     ),
     "number_of_properties": (
         lambda: mts.divide(x, wide),
         NotEqualError,
-        ["'divide' should have the same properties, but there are 2 and 3 entries"],
+        [
+            "blocks for key (a=0, b=0) are different: inputs to 'divide' should have "
+            "the same properties, but there are 2 and 3 entries of ['n', 'l']"
+        ],
     ),
     "number_of_samples": (
         lambda: mts.multiply(x, long),
@@ -283,6 +458,19 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         lambda: mts.add(x, reordered),
         NotEqualError,
         ["entry 0 is (system=1, atom=0) and (system=0, atom=2)", "in another order"],
+    ),
+    "entries": (
+        lambda: mts.add(
+            x,
+            mts.append_dimension(
+                mts.remove_dimension(x, "samples", "atom"), "samples", "atom", [0, 1]
+            ),
+        ),
+        NotEqualError,
+        [
+            "should have the same samples, but entry 1 is (system=0, atom=2) and "
+            "(system=0"
+        ],
     ),
     "parameters": (
         lambda: mts.add(x, g),
@@ -314,10 +502,45 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         NotEqualError,
         ["inputs to 'join' should have the same sample names, but they have"],
     ),
+    "join_samples": (
+        lambda: mts.join([x, reordered], "properties"),
+        NotEqualError,
+        [
+            "blocks for key (a=0, b=0) are different: inputs to 'join' should have the "
+            "same samples, but entry 0 is (system=1, atom=0) and (system=0, atom=2)"
+        ],
+    ),
+    "join_blocks_samples": (
+        lambda: mts.join_blocks([block, reordered.block_by_id(0)], "properties"),
+        NotEqualError,
+        ["inputs to 'join' should have the same samples, but entry 0 is"],
+    ),
     "join_duplicates": (
         lambda: mts.join([x, x], "properties"),
         MetatensorError,
         ["can not join along properties", "use `add_dimension=` to tell the inputs a"],
+    ),
+    "join_same_name": (
+        lambda: mts.join([x, x], "samples", add_dimension="atom"),
+        MetatensorError,
+        [
+            "can not join along samples: the names of labels must be unique, got 'atom'"
+            " multiple times in ['system', 'atom', 'atom']; use another name to tell th"
+        ],
+    ),
+    # --- the row primitives ---
+    "row_shape": (
+        lambda: mts.map_rows(jnp.sum, x),
+        MetatensorError,
+        [
+            "the row function gives rows with shape (), but the components and "
+            "properties of the result have (2,): see `components=` and `properties=`"
+        ],
+    ),
+    "negative_row": (
+        lambda: mts.move_rows([mts.Move(block, np.array([-1]))], Labels("s", [[0]])),
+        IndexError,
+        ["rows to move can not be negative: -1"],
     ),
     "beside_without_gradient": (
         lambda: mts.move_rows(
@@ -351,7 +574,28 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "solve_samples": (
         lambda: mts.solve(x, reordered),
         NotEqualError,
-        ["inputs to 'solve' should have the same samples"],
+        [
+            "blocks for key (a=0, b=0) are different: inputs to 'solve' should "
+            "have the "
+            "same samples, but entry 0 is (system=1, atom=0) and (system=0, atom=2)"
+        ],
+    ),
+    "solve_gradient_samples": (
+        lambda: mts.lstsq(by_atom, by_index, None),
+        NotEqualError,
+        [
+            "inputs to 'lstsq' should have the same samples, but the names differ: "
+            "['sample', 'atom'] and ['sample', 'index'] of the gradient with respect "
+            "to 'g'"
+        ],
+    ),
+    "dot_properties": (
+        lambda: mts.dot(x, wide),
+        NotEqualError,
+        [
+            "blocks for key (a=0, b=0) are different: inputs to 'dot' should have the "
+            "same properties, but there are 2 and 3 entries of ['n', 'l']"
+        ],
     ),
     # --- comparison ---
     "equal_dtype": (
@@ -373,11 +617,80 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         NotEqualError,
         ["values are not allclose", " of the gradient with respect to 'cell'"],
     ),
+    "equal_parameters": (
+        lambda: mts.equal_metadata_raise(x, g),
+        NotEqualError,
+        [
+            "blocks for key (a=0, b=0) are different: inputs to 'equal_metadata' "
+            "should "
+            "have the same gradient parameters, but they have [] and ['cell']"
+        ],
+    ),
+    "equal_gradient_samples": (
+        lambda: mts.equal_raise(by_atom, by_index),
+        NotEqualError,
+        [
+            "blocks for key (a=0, b=0) are different: inputs to 'equal' should "
+            "have the "
+            "same samples, but the names differ: ['sample', 'atom'] and ['sample', 'in"
+            "dex'] of the gradient with respect to 'g'"
+        ],
+    ),
+    "equal_data_samples": (
+        lambda: mts.equal_block_raise(*[traced(t).block(0) for t in (x, reordered)]),
+        NotEqualError,
+        [
+            "inputs to 'equal' should have the same samples, but entry 0 is (system=1, "
+            "atom=0) and (system=0, atom=2), they are the same in another order"
+        ],
+    ),
+    # --- traced values ---
+    "equal_traced": (
+        lambda: compiled(mts.equal, x, x),
+        TypeError,
+        [
+            "'equal' compares data, but here it is traced: it is only known when the "
+            "program runs. Compare maps outside of `jax.jit`, `jax.grad` and the like, "
+            "or their arrays inside, as with `jnp.array_equal(a.values, b.values)`"
+        ],
+    ),
+    "equal_block_traced": (
+        lambda: jax.jit(mts.equal_block)(block, block),
+        TypeError,
+        ["'equal' compares data, but here it is traced"],
+    ),
+    "equal_raise_traced": (
+        lambda: jax.jit(mts.equal_raise)(x, x),
+        TypeError,
+        ["'equal' compares data, but here it is traced"],
+    ),
+    "equal_operator_traced": (
+        lambda: jax.jit(lambda a, b: a == b)(x, x),
+        TypeError,
+        ["'equal' compares data, but here it is traced"],
+    ),
+    "allclose_traced": (
+        lambda: jax.jit(mts.allclose)(x, x),
+        TypeError,
+        ["'allclose' compares data, but here it is traced"],
+    ),
+    "allclose_block_raise_traced": (
+        lambda: jax.vmap(mts.allclose_block_raise)(
+            *[block.with_values(jnp.asarray(block.values))] * 2
+        ),
+        TypeError,
+        ["'allclose' compares data, but here it is traced"],
+    ),
     # --- traced samples ---
     "traced_out_samples": (
         lambda: compiled(lambda t: mts.mean_over_samples(t, "atom"), x),
         TracedLabelsError,
-        ["a reduction over samples without `out_samples=` needs the values of the la"],
+        [
+            "in 'mean_over_samples': a reduction over samples without `out_samples=` "
+            "needs the values of the labels [system, atom], but these are traced",
+            "Do this step before the labels are traced (before padding, and outside of "
+            "`jax.jit`), or make them static with `Labels(labels.names, numpy.asarray(",
+        ],
     ),
     "traced_out_samples_not_a_range": (
         lambda: compiled(
@@ -392,17 +705,91 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "traced_slice": (
         lambda: compiled(lambda t: mts.slice(t, "samples", [1, 0]), g),
         TracedLabelsError,
-        ["selecting rows with gradients needs the values of the labels [sample]"],
+        [
+            "in 'slice': selecting rows with gradients needs the values of the labels "
+            "[sample], but these are traced"
+        ],
+    ),
+    "traced_slice_by_labels": (
+        lambda: compiled(lambda t: mts.slice(t, "samples", Labels("atom", [[0]])), x),
+        TracedLabelsError,
+        ["in 'slice': Labels.select needs the values of the labels [system, atom]"],
+    ),
+    "traced_slice_block": (
+        lambda: jax.jit(lambda t: mts.slice_block(t, "samples", [1, 0]))(
+            traced(g).block(0)
+        ),
+        TracedLabelsError,
+        ["in 'slice': selecting rows with gradients needs the values"],
+    ),
+    "traced_split_by_labels": (
+        lambda: compiled(
+            lambda t: mts.split(t, "samples", [Labels("atom", [[i]]) for i in (0, 1)]),
+            x,
+        ),
+        TracedLabelsError,
+        ["in 'split': splitting samples needs the values of the labels [system, atom]"],
+    ),
+    "traced_cut_gradients": (
+        lambda: mts.split(traced_gradients(g), "samples", [[0], [1]]),
+        TracedLabelsError,
+        [
+            "in 'split': cutting a block into runs needs the values of the labels "
+            "[sample]"
+        ],
+    ),
+    "traced_join": (
+        lambda: compiled(
+            lambda t, u: mts.join([t, u], "properties", add_dimension="i"), g, g
+        ),
+        TracedLabelsError,
+        ["in 'join': comparing labels needs the values of the labels [sample]"],
+    ),
+    "traced_keys_to_properties": (
+        lambda: compiled(lambda t: t.keys_to_properties("a"), x),
+        TracedLabelsError,
+        [
+            "in 'keys_to_properties': comparing labels needs the values of the "
+            "labels [sys"
+        ],
+    ),
+    "traced_beside": (
+        lambda: jax.jit(
+            lambda index: mts.move_rows(
+                [mts.Move(block, index)], block.samples, arrangement="side by side"
+            )
+        )(np.array([1, 0])),
+        TracedLabelsError,
+        [
+            "laying rows side by side at traced places needs the values of the "
+            "labels [sy"
+        ],
     ),
     "traced_cut": (
         lambda: compiled(lambda t: mts.split(t, "samples", [[0], [1]]), x),
         TracedLabelsError,
-        ["cutting a block into runs needs the values of the labels [system, atom]"],
+        [
+            "in 'split': cutting a block into runs needs the values of the labels "
+            "[system"
+        ],
     ),
     "traced_sort": (
         lambda: compiled(lambda t: mts.sort(t, "samples"), x),
         TracedLabelsError,
-        ["sorting samples needs the values of the labels [system, atom]"],
+        ["in 'sort': sorting samples needs the values of the labels [system, atom]"],
+    ),
+    "traced_sort_gradients": (
+        lambda: mts.sort(traced_gradients(g), "samples"),
+        TracedLabelsError,
+        [
+            "in 'sort': selecting rows with gradients needs the values of the "
+            "labels [samp"
+        ],
+    ),
+    "traced_sort_gradients_in_order": (
+        lambda: mts.sort(traced_gradients(mts.sort(g)), "samples"),
+        TracedLabelsError,
+        ["in 'sort': ordering gradients needs the values of the labels [sample]"],
     ),
     "traced_unique": (
         lambda: compiled(lambda t: mts.unique_metadata(t, "samples", "atom"), x),
@@ -417,7 +804,35 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "traced_nested": (
         lambda: compiled(lambda t: mts.pow(t, 2), n),
         TracedLabelsError,
-        ["taking rows with gradients of gradients needs the values of the labels"],
+        [
+            "in 'pow': taking rows with gradients of gradients needs the values of the "
+            "labels [sample]"
+        ],
+    ),
+    "traced_nested_product": (
+        lambda: compiled(mts.multiply, n, n),
+        TracedLabelsError,
+        ["in 'multiply': taking rows with gradients of gradients needs the values"],
+    ),
+    "traced_nested_abs": (
+        lambda: compiled(mts.abs, n),
+        TracedLabelsError,
+        ["in 'abs': taking rows with gradients of gradients needs the values"],
+    ),
+    "traced_nested_variance": (
+        lambda: compiled(
+            lambda t: mts.var_over_samples(
+                t, "atom", out_samples=Labels.range("system", 2)
+            ),
+            n,
+        ),
+        TracedLabelsError,
+        ["in 'var_over_samples': taking rows with gradients of gradients needs the va"],
+    ),
+    "traced_nested_deviation": (
+        lambda: compiled(lambda t: mts.std_over_properties(t, "n"), n),
+        TracedLabelsError,
+        ["in 'std_over_properties': taking rows with gradients of gradients needs the"],
     ),
 }
 
