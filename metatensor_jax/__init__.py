@@ -23,6 +23,7 @@ from .io import (
     save as save,
 )
 from .labels import Labels as Labels
+from .layout import Layout as Layout, PaddedBatch as PaddedBatch
 from .operations import (
     abs as abs,
     add as add,

@@ -154,6 +154,17 @@ class TensorBlock:
         return tuple(self.values.shape)
 
     @property
+    def mask(self) -> Any:
+        """Which samples are there, rather than padding: one boolean for each.
+
+        Static samples are all there. Those of a padded batch are padding where they are
+        ``Labels.PADDING``, see :class:`Layout`.
+        """
+        if self.samples.is_static:
+            return np.ones(len(self), bool)
+        return self.samples.values[:, 0] != Labels.PADDING
+
+    @property
     def dtype(self) -> np.dtype:
         """dtype of the values."""
         return self.values.dtype

@@ -1,0 +1,156 @@
+"""How much room there is: the static half of a layout, and its JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..block import TensorBlock
+from ..labels import Labels
+from ..structure import BlockStructure, MapStructure
+from ..tensor import TensorMap
+
+
+@dataclass(frozen=True)
+class BlockRoom:
+    """Room for the rows of a block, and for those of its gradients.
+
+    :param rows: how many rows there are room for, in each bucket
+    :param expected: how many rows a batch has in the mean, if that is known
+    """
+
+    rows: tuple[int, ...]
+    sample_names: tuple[str, ...]
+    components: tuple[Labels, ...]
+    properties: Labels
+    gradients: tuple[tuple[str, BlockRoom], ...]
+    expected: float | None = None
+
+    def structure(self) -> BlockStructure:
+        """That of a padded block: it does not depend on the number of rows."""
+        samples = Labels._make(self.sample_names, None, static=False)
+        gradients = tuple((name, room.structure()) for name, room in self.gradients)
+        return BlockStructure(samples, self.components, self.properties, gradients)
+
+    def walk(self, path: str = "samples") -> Iterator[tuple[str, BlockRoom]]:
+        """This room and those of all gradients, with a name for each."""
+        yield path, self
+        for name, room in self.gradients:
+            below = name if path == "samples" else f"{path}/{name}"
+            yield from room.walk(below)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain lists and dicts."""
+        return {
+            "rows": list(self.rows),
+            "expected": self.expected,
+            "sample_names": list(self.sample_names),
+            "components": [labels_to_json(labels) for labels in self.components],
+            "properties": labels_to_json(self.properties),
+            "gradients": {name: room.to_json() for name, room in self.gradients},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> BlockRoom:
+        """The inverse of :meth:`to_json`."""
+        return cls(
+            rows=tuple(int(n) for n in data["rows"]),
+            sample_names=tuple(data["sample_names"]),
+            components=tuple(labels_from_json(c) for c in data["components"]),
+            properties=labels_from_json(data["properties"]),
+            gradients=tuple(
+                (name, cls.from_json(room))
+                for name, room in sorted(data["gradients"].items())
+            ),
+            expected=data["expected"],
+        )
+
+
+@dataclass(frozen=True)
+class MapRoom:
+    """Room for a map: all keys that it can have, and the room of each block."""
+
+    keys: Labels
+    blocks: tuple[BlockRoom, ...]
+    dtype: str
+    info: tuple[tuple[str, str], ...]
+
+    def structure(self) -> MapStructure:
+        """That of a padded map."""
+        blocks = tuple(room.structure() for room in self.blocks)
+        return MapStructure(self.keys, blocks, self.info)
+
+    def walk(self) -> Iterator[tuple[str, str, BlockRoom]]:
+        """The key, the path and the room of each block and each gradient."""
+        for key, block in zip(self.keys, self.blocks, strict=True):
+            for path, room in block.walk():
+                yield key.print(), path, room
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain lists and dicts."""
+        return {
+            "keys": labels_to_json(self.keys),
+            "blocks": [room.to_json() for room in self.blocks],
+            "dtype": self.dtype,
+            "info": dict(self.info),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> MapRoom:
+        """The inverse of :meth:`to_json`."""
+        return cls(
+            keys=labels_from_json(data["keys"]),
+            blocks=tuple(BlockRoom.from_json(room) for room in data["blocks"]),
+            dtype=np.dtype(data["dtype"]).name,
+            info=tuple(sorted(data["info"].items())),
+        )
+
+
+def labels_to_json(labels: Labels) -> dict[str, Any]:
+    """Names and values."""
+    return {"names": labels.names, "values": labels.values.tolist()}
+
+
+def labels_from_json(data: Mapping[str, Any]) -> Labels:
+    """The inverse of :func:`labels_to_json`."""
+    values = np.array(data["values"], np.int32).reshape(-1, len(data["names"]))
+    return Labels(data["names"], values)
+
+
+# --- what a layout needs to know of maps ---------------------------------------------
+
+Maps = Mapping[str, TensorMap]
+#: the name of a map that comes alone
+ALONE = ""
+
+
+def as_maps(tensors: TensorMap | Maps) -> Maps:
+    """Maps by name; one that comes alone has no name."""
+    if isinstance(tensors, TensorMap):
+        return {ALONE: tensors}
+    if not isinstance(tensors, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, TensorMap)
+        for name, tensor in tensors.items()
+    ):
+        raise TypeError(
+            "a batch must be a TensorMap or a dict of TensorMaps by name, not "
+            f"{type(tensors).__name__}"
+        )
+    return tensors
+
+
+def where(name: str, key: str, path: str = "samples") -> str:
+    """In words: one block of one of the maps, or a gradient of it."""
+    of_map = f" of '{name}'" if name != ALONE else ""
+    of_gradient = f", gradient '{path}'" if path != "samples" else ""
+    return f"block {key}{of_map}{of_gradient}"
+
+
+def systems_of(block: TensorBlock, system: str) -> np.ndarray | None:
+    """The system of each sample, if the samples say it."""
+    if system not in block.samples.names:
+        return None
+    return block.samples._host_values("padding")[:, block.samples.names.index(system)]

@@ -1,0 +1,261 @@
+"""How much room a layout needs for a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..block import TensorBlock
+from ..checks import first_difference
+from ..errors import MetatensorError
+from ..structure import BlockStructure
+from ..tensor import TensorMap
+from ._capacity import ALONE, BlockRoom, MapRoom, Maps, as_maps, systems_of, where
+
+Units = list[tuple[TensorBlock, Any]]  # a block, and which unit each row is of
+
+
+def fit_rooms(
+    examples: Sequence[TensorMap | Maps] | TensorMap | Maps,
+    systems: int,
+    fractions: Sequence[float],
+    system: str,
+) -> dict[str, MapRoom]:
+    """Room for each map, such that any batch of this many systems fits.
+
+    The data comes in units that stay whole: single systems of one large map, or the
+    items of a list. The largest of these together are what a batch can be at most.
+    """
+    if isinstance(examples, (TensorMap, Mapping)):
+        whole = as_maps(examples)
+        numbers = _all_systems([whole], system)
+        n_units = min(systems, len(numbers))
+        rule = _Rule(len(numbers), n_units, tuple(fractions), system, systems)
+        return _rooms([whole], numbers, rule)
+    of_each = [as_maps(example) for example in examples]
+    if not of_each:
+        raise MetatensorError("a layout needs at least one example to be fitted to")
+    largest = max(len(_all_systems([maps], system)) for maps in of_each)
+    n_units = min(max(systems // max(largest, 1), 1), len(of_each))
+    rule = _Rule(len(of_each), n_units, tuple(fractions), system, systems)
+    return _rooms(of_each, None, rule)
+
+
+def _all_systems(examples: Sequence[Maps], system: str) -> np.ndarray:
+    columns = [
+        systems_of(block, system)
+        for maps in examples
+        for tensor in maps.values()
+        for block in tensor
+    ]
+    known = [column for column in columns if column is not None]
+    return np.unique(np.concatenate(known)) if known else np.zeros(0, np.int32)
+
+
+def _rooms(
+    examples: Sequence[Maps], numbers: np.ndarray | None, rule: _Rule
+) -> dict[str, MapRoom]:
+    names = list(examples[0])
+    for maps in examples:
+        if sorted(maps) != sorted(names):
+            raise MetatensorError(
+                f"all examples must have the same maps, got {sorted(names)} and "
+                f"{sorted(maps)}"
+            )
+    return {
+        name: _map_room(name, [maps[name] for maps in examples], numbers, rule)
+        for name in names
+    }
+
+
+def _map_room(
+    name: str, tensors: Sequence[TensorMap], numbers: np.ndarray | None, rule: _Rule
+) -> MapRoom:
+    first = tensors[0]
+    keys = first.keys
+    for tensor in tensors[1:]:
+        if tensor.keys.names != keys.names:
+            raise MetatensorError(
+                f"all examples must have the same names of keys, got {keys.names} and "
+                f"{tensor.keys.names}"
+            )
+        keys = keys.union(tensor.keys)
+    dtypes = sorted({str(tensor.dtype) for tensor in tensors if len(tensor)})
+    if len(dtypes) > 1:
+        raise MetatensorError(f"all examples must have the same dtype, got {dtypes}")
+    members: list[Units] = [[] for _ in keys]
+    for i, tensor in enumerate(tensors):
+        for at, block in zip(keys.select(tensor.keys), tensor, strict=True):
+            unit = i if numbers is None else _unit_of_rows(block, numbers, rule.system)
+            members[at].append((block, unit))
+    blocks = [
+        _block_room(where(name, key.print()), units, rule)
+        for key, units in zip(keys, members, strict=True)
+    ]
+    infos = [set(tensor.info().items()) for tensor in tensors]
+    info = tuple(sorted(set.intersection(*infos)))
+    return MapRoom(keys, tuple(blocks), dtypes[0] if dtypes else "float32", info)
+
+
+def _unit_of_rows(block: TensorBlock, numbers: np.ndarray, system: str) -> Any:
+    own = systems_of(block, system)
+    return np.arange(0) if own is None else np.searchsorted(numbers, own)
+
+
+class _Rule(NamedTuple):
+    """From the rows of each unit to the room for a batch.
+
+    :param total: how many units the data has
+    :param n_units: how many of them are a batch
+    :param fractions: the size of each bucket
+    :param system: the dimension that tells systems apart
+    :param systems: how many of them a batch has
+    """
+
+    total: int
+    n_units: int
+    fractions: tuple[float, ...]
+    system: str
+    systems: int
+
+    def rows(self, units: Units) -> tuple[tuple[int, ...], float]:
+        """The capacity in each bucket, and how many rows there are in the mean."""
+        if units[0][0].samples.names == [self.system]:
+            # a row for each system, there or not, so that rows line up
+            return (self.systems,) * len(self.fractions), float(self.systems)
+        counts = np.zeros(self.total, np.int64)
+        constant = 0  # rows that belong to no system are there in each batch
+        for block, unit in units:
+            if isinstance(unit, int):
+                counts[unit] += len(block)
+            elif len(unit) == len(block):
+                counts += np.bincount(unit, minlength=self.total)
+            else:
+                constant = max(constant, len(block))
+        most = int(np.sort(counts)[-self.n_units :].sum()) + constant
+        rows = tuple(max(1, int(np.ceil(most * f))) for f in self.fractions)
+        mean = float(counts.sum() / max(self.total, 1) * self.n_units + constant)
+        return rows, mean
+
+
+def _block_room(what: str, units: Units, rule: _Rule) -> BlockRoom:
+    first = units[0][0]
+    for block, _ in units[1:]:
+        check_same_room(what, first._structure, block._structure)
+    rows, expected = rule.rows(units)
+    gradients = []
+    for name in first.gradients_list():
+        below = [
+            (block.gradient(name), _unit_of_gradient(block.gradient(name), unit))
+            for block, unit in units
+        ]
+        gradients.append((name, _block_room(f"{what}, gradient '{name}'", below, rule)))
+    return BlockRoom(
+        rows,
+        tuple(first.samples.names),
+        tuple(first.components),
+        first.properties,
+        tuple(gradients),
+        expected,
+    )
+
+
+def _unit_of_gradient(gradient: TensorBlock, unit: Any) -> Any:
+    if isinstance(unit, int) or len(unit) == 0:
+        return unit
+    return unit[gradient.samples.column("sample")]
+
+
+def check_same_room(what: str, first: BlockStructure, other: BlockStructure) -> None:
+    """Raise unless two blocks differ in the values of their samples only."""
+    if first.sample_names != other.sample_names:
+        raise MetatensorError(
+            f"the samples of {what} should have the dimensions "
+            f"{list(first.sample_names)}, but they have {list(other.sample_names)}"
+        )
+    names, others = ([name for name, _ in s.gradients] for s in (first, other))
+    if names != others:
+        raise MetatensorError(
+            f"{what} should have gradients with respect to {names}, but it has {others}"
+        )
+    if len(first.components) != len(other.components):
+        raise MetatensorError(
+            f"{what} should have {len(first.components)} components, but it has "
+            f"{len(other.components)}"
+        )
+    axes = [("properties", first.properties, other.properties)]
+    pairs = zip(first.components, other.components, strict=True)
+    axes += [("components", mine, its) for mine, its in pairs]
+    for axis, mine, its in axes:
+        if mine is not its and mine != its:
+            raise MetatensorError(
+                f"the {axis} of {what} should be the same in each batch, but "
+                f"{first_difference(mine, its)}; give them the same {axis} before "
+                "(for example with Labels in `keys_to_properties`)"
+            )
+    for (name, mine), (_, its) in zip(first.gradients, other.gradients, strict=True):
+        check_same_room(f"{what}, gradient '{name}'", mine, its)
+
+
+Capacities = Mapping[str, Any]
+
+
+def declared_rooms(
+    example: TensorMap | Maps,
+    capacities: Capacities | Mapping[str, Capacities],
+    systems: int,
+    system: str,
+) -> dict[str, MapRoom]:
+    """Room that somebody has chosen: for samples, and for gradients by their path."""
+    maps = as_maps(example)
+    rooms = fit_rooms([maps], systems, [1.0], system)
+    return {
+        name: replace(
+            room,
+            blocks=tuple(
+                _declared_block(
+                    where(name, key.print()),
+                    block,
+                    _of(capacities, name) if name != ALONE else capacities,
+                    i,
+                )
+                for i, (key, block) in enumerate(
+                    zip(room.keys, room.blocks, strict=True)
+                )
+            ),
+        )
+        for name, room in rooms.items()
+    }
+
+
+def _of(capacities: Mapping[str, Any], name: str) -> Any:
+    if name not in capacities:
+        raise MetatensorError(
+            f"there are no capacities for '{name}', only for {sorted(capacities)}"
+        )
+    return capacities[name]
+
+
+def _declared_block(what: str, room: BlockRoom, given: Capacities, i: int) -> BlockRoom:
+    unused = set(given) - {path for path, _ in room.walk()}
+    if unused:
+        raise MetatensorError(
+            f"there are capacities for {sorted(unused)}, but {what} has "
+            f"{[path for path, _ in room.walk()]}"
+        )
+
+    def declare(room: BlockRoom, path: str) -> BlockRoom:
+        n = _of(given, path)
+        below = tuple(
+            (name, declare(g, name if path == "samples" else f"{path}/{name}"))
+            for name, g in room.gradients
+        )
+        n = int(n[i]) if isinstance(n, Sequence) else int(n)
+        if n < 1:
+            raise MetatensorError(f"the capacity of {what}, '{path}', is {n}, not >= 1")
+        return replace(room, rows=(n,), gradients=below, expected=None)
+
+    return declare(room, "samples")

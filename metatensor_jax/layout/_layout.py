@@ -1,0 +1,337 @@
+"""Layout: one structure for all batches of a data set."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..errors import MetatensorError
+from ..labels import Labels
+from ..structure import MapStructure
+from ..tensor import TensorMap
+from ._capacity import ALONE, BlockRoom, MapRoom, Maps, as_maps, where
+from ._fit import Capacities, declared_rooms, fit_rooms
+from ._pad import Numbering, needs, pad_map, unpad_map
+
+_FORMAT = "metatensor_jax.Layout.1"
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["tensors", "systems", "order"],
+    meta_fields=["system"],
+)
+@dataclass(frozen=True)
+class PaddedBatch:
+    """Maps with room to spare: what :meth:`Layout.pad` gives. A pytree.
+
+    All batches of a layout (and a bucket) have the same structure and shapes, so they
+    share one compiled program. Their samples are traced: data, rather than metadata.
+
+    :param tensors: the padded map, or the maps by name
+    :param systems: the own number of each system, which is called 0, 1, ... in the
+        maps; ``Labels.PADDING`` where there is none
+    :param order: for each map, where each block was before; -1 for blocks that were
+        not there
+    :param system: the name of the sample dimension that tells systems apart
+    """
+
+    tensors: Any
+    systems: Any
+    order: dict[str, Any]
+    system: str
+
+    def __getitem__(self, name: str) -> TensorMap:
+        """The map of this name."""
+        return self.tensors[name]
+
+    @property
+    def mask(self) -> Any:
+        """Which systems are there, rather than padding: one boolean for each."""
+        return self.systems != Labels.PADDING
+
+    @property
+    def out_samples(self) -> Labels:
+        """The systems as labels, the same for all batches: for reductions."""
+        return Labels.range(self.system, self.systems.shape[0])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Room for the batches of a data set, so that they share one compiled program.
+
+    Static samples mean a new program for each new batch. ``layout.pad(batch)`` fills up
+    a batch with rows of padding, so that all batches have the same shapes, and makes
+    the samples data. Padding is known by its labels (``Labels.PADDING`` in each sample
+    dimension), so that it takes no part in sums over samples and in gradients, and
+    ``block.mask`` tells it apart. Systems are numbered 0, 1, ... within a batch, so
+    that ``out_samples=batch.out_samples`` holds for all batches.
+
+    Make one with :meth:`fit` or :meth:`from_capacities`.
+
+    :param rooms: the room for each map
+    :param systems: how many systems there is room for
+    :param fractions: the size of each bucket, relative to the largest
+    :param system: the name of the sample dimension that tells systems apart
+
+    >>> import metatensor_jax as mts
+    >>> def features(*atoms):  # (system, atom) of each
+    ...     values, p = np.ones((len(atoms), 1), "f4"), Labels.range("p", 1)
+    ...     samples = Labels(["system", "atom"], list(atoms))
+    ...     return TensorMap(Labels.single(), [mts.TensorBlock(values, samples, [], p)])
+    >>> one, two = features((7, 0), (7, 1), (9, 0)), features((3, 0))
+    >>> layout = Layout.fit([one, two], systems=2)
+    >>> batch = layout.pad(two)
+    >>> batch.tensors.block().shape, batch.systems.tolist()
+    ((3, 1), [3, -2147483648])
+    >>> layout.unpad(batch) == two
+    True
+    """
+
+    rooms: Mapping[str, MapRoom]
+    systems: int
+    fractions: tuple[float, ...]
+    system: str
+
+    @classmethod
+    def fit(
+        cls,
+        examples: Sequence[TensorMap | Maps] | TensorMap | Maps,
+        systems: int,
+        *,
+        buckets: int | Sequence[float] = 1,
+        system: str = "system",
+    ) -> Layout:
+        """Room for any batch that is made of a data set.
+
+        :param examples: the data set: a list of batches, or of single systems, each of
+            them a map or a dict of maps; or all of it at once, as one map or one dict
+            of maps. Properties, components and gradient parameters of a block must be
+            the same everywhere; keys may be missing.
+        :param systems: how many systems a batch has at most
+        :param buckets: batches are padded to the smallest of so many sizes, evenly
+            spaced; or the sizes themselves, relative to the largest, which is 1. There
+            is one compiled program for each of them that is used.
+        :param system: the sample dimension that tells systems apart
+        :raises MetatensorError: examples that do not fit to each other
+
+        The largest size has room for the largest systems of the data, as many as go
+        into a batch, all at once; so batches of single systems that were fitted can
+        never be too large. Buckets make up for that being rare.
+        """
+        if systems < 1:
+            raise MetatensorError(f"`systems` must be at least 1, not {systems}")
+        if isinstance(buckets, int):
+            if buckets < 1:
+                raise MetatensorError(f"`buckets` must be at least 1, not {buckets}")
+            buckets = [(i + 1) / buckets for i in range(buckets)]
+        fractions = tuple(float(f) for f in buckets)
+        increasing = all(
+            a < b for a, b in zip((0.0, *fractions), fractions, strict=False)
+        )
+        if not increasing or fractions[-1] != 1.0:
+            raise MetatensorError(
+                f"`buckets` must increase from above 0 to 1, got {fractions}"
+            )
+        rooms = fit_rooms(examples, systems, fractions, system)
+        return cls(rooms, systems, fractions, system)
+
+    @classmethod
+    def from_capacities(
+        cls,
+        example: TensorMap | Maps,
+        capacities: Capacities | Mapping[str, Capacities],
+        systems: int,
+        *,
+        system: str = "system",
+    ) -> Layout:
+        """Room that is declared, rather than found from data.
+
+        :param example: a map (or a dict of maps) with all keys that there can be, and
+            the right properties, components and gradients
+        :param capacities: how many rows there is room for: ``{"samples": 100,
+            "positions": 1000}``, with the gradients of gradients as
+            ``"positions/positions"``. A list has one number for each block. For a dict
+            of maps, such a dict for each of them.
+        :param systems: how many systems a batch has at most
+        :param system: the sample dimension that tells systems apart
+        :raises MetatensorError: capacities that are missing, or of something else
+        """
+        rooms = declared_rooms(example, capacities, systems, system)
+        return cls(rooms, systems, (1.0,), system)
+
+    # --- padding -------------------------------------------------------------------
+
+    @cached_property
+    def _structures(self) -> dict[str, MapStructure]:
+        structures = {name: room.structure() for name, room in self.rooms.items()}
+        for structure in structures.values():
+            structure.digest  # noqa: B018 - once, rather than at each call
+        return structures
+
+    def pad(self, batch: TensorMap | Maps) -> PaddedBatch:
+        """Fill up a batch, so that it has the structure of all others.
+
+        This is done by NumPy and gives NumPy arrays: no device takes part, so that data
+        can be prepared in other processes.
+
+        :param batch: a map or a dict of maps, as the layout was fitted to. Keys may be
+            missing.
+        :raises MetatensorError: rows, keys or systems that there is no room for, other
+            properties, components, gradients or dtypes than those of the layout
+        """
+        maps = self._check_names(as_maps(batch))
+        numbering = Numbering(maps, self.system, self.systems)
+        bucket = self.bucket(batch)
+        tensors, order = {}, {}
+        for name, room in self.rooms.items():
+            leaves, order[name] = pad_map(name, maps[name], room, bucket, numbering)
+            tensors[name] = TensorMap._unflatten(self._structures[name], leaves)
+        padded = tensors.get(ALONE, tensors)
+        return PaddedBatch(padded, numbering.own, order, self.system)
+
+    def bucket(self, batch: TensorMap | Maps) -> int:
+        """The smallest bucket that a batch fits into.
+
+        :raises MetatensorError: it fits into none; the message names the block
+        """
+        smallest = 0
+        for name, tensor in self._check_names(as_maps(batch)).items():
+            for key, path, n, room in needs(tensor, self.rooms[name]):
+                if n > room.rows[-1]:
+                    raise MetatensorError(
+                        f"{where(name, key, path)} has {n} rows, but the layout has "
+                        f"room for {room.rows[-1]}: fit it to data with batches as "
+                        "large, or make smaller batches"
+                    )
+                smallest = max(smallest, int(np.searchsorted(room.rows, n)))
+        return smallest
+
+    def _check_names(self, maps: Maps) -> Maps:
+        if sorted(maps) != sorted(self.rooms):
+            raise MetatensorError(
+                f"the layout is for the maps {sorted(self.rooms)}, but the batch has "
+                f"{sorted(maps)}"
+            )
+        return maps
+
+    def unpad(
+        self, padded: PaddedBatch | TensorMap, systems: Any = None
+    ) -> TensorMap | dict[str, TensorMap]:
+        """Exactly the rows that were padded, with the own numbers of their systems.
+
+        :param padded: what :meth:`pad` gave; or a map that was computed from it
+        :param systems: for such a map, ``systems`` of the batch
+        """
+        if isinstance(padded, TensorMap):
+            if systems is None:
+                raise TypeError("to unpad a single map, give `systems` of its batch")
+            return unpad_map(padded, None, np.asarray(systems), self.system)
+        own = np.asarray(padded.systems)
+        tensors = {
+            name: unpad_map(tensor, np.asarray(padded.order[name]), own, self.system)
+            for name, tensor in as_maps(padded.tensors).items()
+        }
+        return tensors.get(ALONE, tensors)
+
+    # --- what it costs ---------------------------------------------------------------
+
+    def overhead(self, batch: TensorMap | Maps) -> dict[tuple[str, str, str], float]:
+        """Padded rows over real rows of a batch, by map, block and ``"samples"``.
+
+        Gradients are named by their path in the place of ``"samples"``.
+        """
+        bucket, rows = self.bucket(batch), {}
+        for name, tensor in as_maps(batch).items():
+            real = {
+                (key, path): n for key, path, n, _ in needs(tensor, self.rooms[name])
+            }
+            for key, path, room in self.rooms[name].walk():
+                n = real.get((key, path), 0)
+                rows[name, key, path] = room.rows[bucket] / n if n else float("inf")
+        return rows
+
+    def __str__(self) -> str:
+        """A table: the room for each block, and how much of it is padding."""
+        lines = [
+            f"Layout for {self.systems} systems, {len(self.fractions)} "
+            f"bucket{'s' if len(self.fractions) > 1 else ''}",
+            f"  {'rows of':44}{'room':>20}{'expected':>10}{'padded / real':>15}",
+        ]
+        for name, room in self.rooms.items():
+            for key, path, of_block in room.walk():
+                lines.append(_table_line(where(name, key, path), of_block))
+        return "\n".join(lines)
+
+    # --- JSON ------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """All of the layout as text."""
+        rooms = {name: room.to_json() for name, room in self.rooms.items()}
+        return json.dumps(
+            {
+                "format": _FORMAT,
+                "systems": self.systems,
+                "fractions": list(self.fractions),
+                "system": self.system,
+                "maps": rooms,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Layout:
+        """The inverse of :meth:`to_json`.
+
+        :raises MetatensorError: text that is no layout
+        """
+        try:
+            data = json.loads(text)
+            if data["format"] != _FORMAT:
+                raise MetatensorError(
+                    f"the format is {data['format']!r}, this version reads {_FORMAT!r}"
+                )
+            maps = sorted(data["maps"].items())
+            return cls(
+                {name: MapRoom.from_json(room) for name, room in maps},
+                int(data["systems"]),
+                tuple(float(f) for f in data["fractions"]),
+                str(data["system"]),
+            )
+        except MetatensorError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise MetatensorError(
+                f"this is not the JSON of a Layout: {error}"
+            ) from None
+
+    def save(self, path: str | Path) -> None:
+        """Write :meth:`to_json` to a file; a file that is there is replaced whole."""
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            partial.write_text(self.to_json(), encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Layout:
+        """Read what :meth:`save` wrote."""
+        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+
+
+def _table_line(what: str, room: BlockRoom) -> str:
+    rows = ", ".join(str(n) for n in room.rows)
+    if not room.expected:
+        return f"  {what:44}{rows:>20}"
+    fitting = next((n for n in room.rows if n >= room.expected), room.rows[-1])
+    ratio = fitting / room.expected
+    return f"  {what:44}{rows:>20}{room.expected:>10.0f}{ratio:>15.2f}"

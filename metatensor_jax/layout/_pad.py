@@ -1,0 +1,219 @@
+"""Rows into the room of a layout, and out again. NumPy alone: no device is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..block import TensorBlock
+from ..errors import MetatensorError
+from ..labels import Labels
+from ..tensor import TensorMap
+from ._capacity import BlockRoom, MapRoom, Maps, systems_of, where
+from ._fit import check_same_room
+
+
+class Numbering:
+    """The systems of a batch, numbered from 0 in the order in which they come.
+
+    Maps with one row per system decide the order: their rows go where out_samples of
+    the systems are.
+    """
+
+    def __init__(self, maps: Maps, system: str, capacity: int) -> None:
+        self.system = system
+        blocks = [block for tensor in maps.values() for block in tensor]
+        blocks.sort(key=lambda block: block.samples.names != [system])
+        columns = [systems_of(block, system) for block in blocks]
+        known = [column for column in columns if column is not None]
+        column = np.concatenate(known) if known else np.zeros(0, np.int32)
+        numbers, first = np.unique(column, return_index=True)
+        self._numbers, order = numbers, np.argsort(first, kind="stable")
+        self._rank = np.empty(len(order), np.int32)
+        self._rank[order] = np.arange(len(order), dtype=np.int32)
+        if len(numbers) > capacity:
+            raise MetatensorError(
+                f"the batch has {len(numbers)} systems, but the layout has room for "
+                f"{capacity}"
+            )
+        #: the own number of each system, then padding
+        self.own = np.full(capacity, Labels.PADDING, np.int32)
+        self.own[: len(order)] = numbers[order]
+
+    def apply(self, column: np.ndarray) -> np.ndarray:
+        """From own numbers to those in the batch."""
+        return self._rank[np.searchsorted(self._numbers, column)]
+
+
+def needs(
+    tensor: TensorMap, room: MapRoom
+) -> Iterator[tuple[str, str, int, BlockRoom]]:
+    """The rows of each block and gradient, beside the room for them."""
+    for key, block in tensor.items():
+        at = room.keys.position(key)
+        if at is None:
+            raise MetatensorError(
+                f"the layout has no room for the block {key.print()}, only for\n"
+                f"{room.keys}\nfit it to data that has this block as well"
+            )
+        for path, n, of_block in _needs(block, room.blocks[at]):
+            yield key.print(), path, n, of_block
+
+
+def _needs(
+    block: TensorBlock, room: BlockRoom, path: str = "samples"
+) -> Iterator[tuple[str, int, BlockRoom]]:
+    yield path, len(block), room
+    for name, below in room.gradients:
+        if block.has_gradient(name):
+            inner = name if path == "samples" else f"{path}/{name}"
+            yield from _needs(block.gradient(name), below, inner)
+
+
+def pad_map(
+    name: str, tensor: TensorMap, room: MapRoom, bucket: int, numbering: Numbering
+) -> tuple[list[Any], np.ndarray]:
+    """The leaves of a padded map, and where each of its blocks was (-1: nowhere)."""
+    dtype = np.dtype(room.dtype)
+    if len(tensor) and tensor.dtype != dtype:
+        raise MetatensorError(
+            f"the layout is for {dtype} values, but those of the batch are "
+            f"{tensor.dtype}: convert them with `.to(dtype='{dtype}')`"
+        )
+    at = room.keys.select(tensor.keys) if len(tensor) else np.zeros(0, int)
+    order = np.full(len(room.keys), -1, np.int32)
+    order[at] = np.arange(len(tensor), dtype=np.int32)
+    blocks = tensor.blocks()
+    leaves: list[Any] = []
+    for i, (key, of_block) in enumerate(zip(room.keys, room.blocks, strict=True)):
+        if order[i] < 0:
+            _add_nothing(leaves, of_block, bucket, dtype)
+            continue
+        block = blocks[order[i]]
+        _check_block(where(name, key.print()), block, of_block)
+        place = _places(where(name, key.print()), block, numbering)
+        _add_block(leaves, block, of_block, bucket, numbering, place)
+    return leaves, order
+
+
+def _check_block(what: str, block: TensorBlock, room: BlockRoom) -> None:
+    check_same_room(what, room.structure(), block._structure)
+
+
+def _places(what: str, block: TensorBlock, numbering: Numbering) -> np.ndarray | None:
+    """Where the rows go; None for one after the other."""
+    if block.samples.names != [numbering.system]:
+        return None
+    place = numbering.apply(block.samples.column(numbering.system))
+    if np.any(place[1:] < place[:-1]):
+        raise MetatensorError(
+            f"{what} has the systems in another order than other maps of the batch, "
+            f"{block.samples.column(numbering.system).tolist()}: sort it first"
+        )
+    return place
+
+
+def _add_nothing(
+    leaves: list[Any], room: BlockRoom, bucket: int, dtype: np.dtype
+) -> None:
+    leaves += _empty(room, bucket, dtype)
+    for _, below in room.gradients:
+        _add_nothing(leaves, below, bucket, dtype)
+
+
+def _empty(room: BlockRoom, bucket: int, dtype: np.dtype) -> list[np.ndarray]:
+    n = room.rows[bucket]
+    shape = (n, *map(len, room.components), len(room.properties))
+    samples = np.full((n, len(room.sample_names)), Labels.PADDING, np.int32)
+    return [np.zeros(shape, dtype), samples]
+
+
+def _add_block(
+    leaves: list[Any],
+    block: TensorBlock,
+    room: BlockRoom,
+    bucket: int,
+    numbering: Numbering,
+    place: np.ndarray | None,
+    parents: np.ndarray | None = None,
+) -> None:
+    """The values and samples of a block, and then those of its gradients.
+
+    :param place: where its rows go
+    :param parents: where the rows went that this is a gradient of
+    """
+    values, samples = _empty(room, bucket, block.dtype)
+    rows: Any = slice(len(block)) if place is None else place
+    values[rows] = np.asarray(block.values)
+    labels = block.samples._host_values("padding").copy()
+    if numbering.system in block.samples.names:
+        i = block.samples.names.index(numbering.system)
+        labels[:, i] = numbering.apply(labels[:, i])
+    if parents is not None:
+        labels[:, 0] = parents[labels[:, 0]]
+    samples[rows] = labels
+    leaves += [values, samples]
+    for name, below in room.gradients:
+        gradient = block.gradient(name)
+        _add_block(leaves, gradient, below, bucket, numbering, None, place)
+
+
+# --- and out again -------------------------------------------------------------------
+
+
+def unpad_map(
+    tensor: TensorMap, order: np.ndarray | None, systems: np.ndarray, system: str
+) -> TensorMap:
+    """The rows that are no padding, with the own numbers of their systems.
+
+    :param order: where each block was before, -1 for those that were not there. If
+        None, all of them stay.
+    """
+    if order is None:
+        kept = np.arange(len(tensor))
+    else:
+        kept = np.flatnonzero(order >= 0)
+        kept = kept[np.argsort(order[kept])]
+    blocks = [_unpad(tensor.block_by_id(int(i)), systems, system) for i in kept]
+    keys = Labels(tensor.keys.names, tensor.keys.values[kept])
+    return TensorMap(keys, blocks, tensor.info())
+
+
+def _unpad(
+    block: TensorBlock,
+    systems: np.ndarray,
+    system: str,
+    parents: np.ndarray | None = None,
+) -> TensorBlock:
+    """One block.
+
+    :param parents: which rows of the values are real, if this is a gradient of them
+    """
+    samples = np.array(block.samples.values)
+    real = samples[:, 0] != Labels.PADDING
+    if parents is not None:
+        inside = (samples[:, 0] >= 0) & (samples[:, 0] < len(parents))
+        real &= inside & parents[np.where(inside, samples[:, 0], 0)]
+    if system in block.samples.names:
+        i = block.samples.names.index(system)
+        number = samples[:, i]
+        inside = (number >= 0) & (number < len(systems))
+        own = systems[np.where(inside, number, 0)]
+        real &= inside & (own != Labels.PADDING)
+        samples[:, i] = own
+    if parents is not None:
+        new_row = np.cumsum(parents) - 1
+        samples[real, 0] = new_row[samples[real, 0]]
+    gradients = {
+        name: _unpad(gradient, systems, system, real)
+        for name, gradient in block.gradients()
+    }
+    return TensorBlock(
+        np.asarray(block.values)[real],
+        Labels(block.samples.names, samples[real]),
+        block.components,
+        block.properties,
+        gradients,
+    )
