@@ -32,4 +32,5 @@ from ._traced import (
     find_traced as find_traced,
     follow_traced as follow_traced,
     merge_traced as merge_traced,
+    real_rows as real_rows,
 )

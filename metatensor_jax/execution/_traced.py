@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..labels import Labels
-from ._tasks import Index
+from ._tasks import Index, Rows
 
 
 def follow_traced(
@@ -33,6 +34,26 @@ def follow_traced(
     moved = moved.astype(np.int32)
     rows = jnp.concatenate([moved[:, None], samples[:, 1:]], 1)
     return jnp.where(inside[:, None], rows, Labels.PADDING)
+
+
+def real_rows(rows: Rows, samples: Any) -> Rows:
+    """These rows, with a real one in the place of each row of padding.
+
+    So a function of rows sees nothing that is not there in the data: what a padding row
+    holds can not become a NaN, in the result or in a derivative. (With no real row at
+    all they are one.)
+
+    :param samples: traced values of the labels of these rows
+    """
+    array = rows.trace()
+    if array.shape[0] == 0:
+        return Rows(array)
+    real = jnp.asarray(samples)[:, 0] != Labels.PADDING
+    stand_in = jnp.where(
+        jnp.any(real), array[jnp.argmax(real)], jnp.ones_like(array[0])
+    )
+    real = real.reshape((-1,) + (1,) * (array.ndim - 1))
+    return Rows(jnp.where(real, array, jax.lax.stop_gradient(stand_in)))
 
 
 def merge_traced(rows: Any) -> tuple[Any, Any]:

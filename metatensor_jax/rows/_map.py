@@ -23,6 +23,7 @@ from ..execution import (
     follow_traced,
     is_repeatable,
     merge_traced,
+    real_rows,
 )
 from ..labels import Labels
 from ..structure import MapStructure
@@ -242,6 +243,8 @@ class _Mapping(NamedTuple):
             gradients that come after them
         """
         rows = tuple([x.rows for x in operands])
+        if not (samples.is_static or self.rearranges):
+            rows = tuple([real_rows(x, samples.values) for x in rows])
         axes = [*components, self.properties]
         row_shape = tuple([len(labels) for labels in axes])
         task = MapTask(function, rows, self.args, row_shape, self.rearranges)
