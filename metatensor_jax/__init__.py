@@ -99,5 +99,7 @@ from .operations import (
     zeros_like as zeros_like,
     zeros_like_block as zeros_like_block,
 )
+from .retrace import explain_retrace as explain_retrace
 from .rows import Move as Move, map_rows as map_rows, move_rows as move_rows
+from .stacking import StackedMap as StackedMap, stack_blocks as stack_blocks
 from .tensor import TensorMap as TensorMap

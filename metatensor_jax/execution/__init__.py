@@ -13,6 +13,11 @@ each task by its array, in one of three ways:
 Index arrays and scalars are arguments of these programs, never constants in them.
 """
 
+from ._programs import (
+    combine as combine,
+    partition as partition,
+    round_up as round_up,
+)
 from ._run import (
     Recipe as Recipe,
     Slot as Slot,

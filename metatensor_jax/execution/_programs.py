@@ -115,13 +115,13 @@ class _Column:
 def _map_program(
     function: Callable[..., Any], operands: list[Any], dynamic: list[Any], static: Any
 ) -> Any:
-    return map_over_rows(function, operands, _combine(dynamic, static))
+    return map_over_rows(function, operands, combine(dynamic, static))
 
 
 @functools.partial(jax.jit, static_argnums=1, inline=True)
 def trace_tasks(dynamic: list[Any], static: Any) -> list[Any]:
     """All tasks as one program; they are given by :func:`partition`."""
-    tasks: list[Task] = _combine(dynamic, static)
+    tasks: list[Task] = combine(dynamic, static)
     return [task.trace() for task in tasks]
 
 
@@ -137,7 +137,8 @@ def partition(tree: Any) -> tuple[list[Any], Any]:
 _DATA = (np.ndarray, np.generic, jax.Array, bool, int, float, complex)
 
 
-def _combine(dynamic: Sequence[Any], static: Any) -> Any:
+def combine(dynamic: Sequence[Any], static: Any) -> Any:
+    """The inverse of :func:`partition`."""
     structure, rest = static
     data = iter(dynamic)
     return structure.unflatten([next(data) if x is None else x[0] for x in rest])

@@ -1,4 +1,8 @@
 """Machine learning on maps, with Equinox. Needs the extra ``learn``."""
 
 from . import nn as nn
-from .nn import Linear as Linear, ModuleMap as ModuleMap
+from .nn import (
+    Linear as Linear,
+    ModuleMap as ModuleMap,
+    StackedModuleMap as StackedModuleMap,
+)

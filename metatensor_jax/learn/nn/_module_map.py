@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ...block import TensorBlock
 from ...checks import check_type
 from ...errors import MetatensorError
 from ...labels import Labels
@@ -103,17 +102,18 @@ class ModuleMap(eqx.Module):
             modules.append((self.modules[i],))
             labels = None if self.out_properties is None else self.out_properties[i]
             try:
-                properties.append(_out_properties(self.modules[i], block, labels))
+                size = result_size(self.modules[i], len(block.properties), block.dtype)
             except TypeError as error:
                 error.add_note(
                     f"in the module for the block {key.print()}, which has "
                     f"{len(block.properties)} properties"
                 )
                 raise
-        return map_rows(_apply, tensor, args=modules, properties=properties)
+            properties.append(result_properties(size, labels))
+        return map_rows(apply_to_row, tensor, args=modules, properties=properties)
 
 
-def _apply(row: jax.Array, module: Callable[[jax.Array], jax.Array]) -> jax.Array:
+def apply_to_row(row: jax.Array, module: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """Row function: the module for each component of one sample."""
 
     def of_vector(vector: jax.Array) -> jax.Array:
@@ -124,9 +124,14 @@ def _apply(row: jax.Array, module: Callable[[jax.Array], jax.Array]) -> jax.Arra
     return of_vector(row)
 
 
-def _out_properties(module: Any, block: TensorBlock, labels: Labels | None) -> Labels:
-    vector = jax.ShapeDtypeStruct((len(block.properties),), block.dtype)
-    size = eqx.filter_eval_shape(_apply, vector, module).shape[-1]
+def result_size(module: Any, n_properties: int, dtype: Any) -> int:
+    """How many properties a module gives for so many of them."""
+    vector = jax.ShapeDtypeStruct((n_properties,), dtype)
+    return eqx.filter_eval_shape(apply_to_row, vector, module).shape[-1]
+
+
+def result_properties(size: int, labels: Labels | None) -> Labels:
+    """The labels of what a module gives: those that were asked for, if any."""
     if labels is None:
         return Labels.range("_", size)
     if len(labels) != size:
