@@ -21,10 +21,9 @@ from .errors import MetatensorError
 from .execution import execute
 from .facade import implements
 from .labels import Labels
-from .operations.joining import join_traced
 from .operations.selection import take_properties
 from .packing import distinct_rows, is_increasing, unique_rows
-from .rows import Move, map_rows, move_rows, plan_move
+from .rows import Move, end_to_end, map_rows, move_rows, plan_move
 from .tensor import TensorMap
 
 
@@ -108,19 +107,12 @@ def _append_columns(labels: Labels, names: Sequence[str], row: np.ndarray) -> La
     return labels
 
 
-def _end_to_end(parts: Sequence[Labels]) -> Labels:
-    if all(part.is_static for part in parts):
-        values = np.concatenate([part.values for part in parts])
-        return Labels._make(parts[0]._names, values)
-    return join_traced(parts, None, range(len(parts)))
-
-
 def _plan_stack(
     blocks: Sequence[TensorBlock], parts: Sequence[Labels], sort_samples: bool
 ) -> TensorBlock:
     """Blocks end to end, with sorted samples if these are known."""
     if not (sort_samples and all(part.is_static for part in parts)):
-        return plan_move([Move(block) for block in blocks], _end_to_end(parts))
+        return plan_move([Move(block) for block in blocks], end_to_end(parts))
     ordered, positions = distinct_rows([part.values for part in parts])
     moves = [
         Move(block, destination=index)

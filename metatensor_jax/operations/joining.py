@@ -20,7 +20,7 @@ from ..errors import MetatensorError, NotEqualError
 from ..execution import execute
 from ..labels import Labels
 from ..packing import distinct_rows
-from ..rows import Move, plan_move
+from ..rows import Move, end_to_end, plan_move
 from ..tensor import TensorMap
 
 
@@ -163,7 +163,12 @@ def _join_labels(
         values = np.column_stack([np.repeat(indices, lengths), ranges])
         return Labels(["joined_index", "property"], values)
     if not all(part.is_static for part in labels):
-        return join_traced(labels, add_dimension, indices)
+        if add_dimension is not None:
+            labels = [
+                part.append(add_dimension, np.full(len(part), index))
+                for part, index in zip(labels, indices, strict=True)
+            ]
+        return end_to_end(labels)
     values = np.concatenate([part.values for part in labels])
     if add_dimension is not None:
         values = np.column_stack([values, np.repeat(indices, lengths)])
@@ -174,17 +179,3 @@ def _join_labels(
         hint = "use `add_dimension=`" if add_dimension is None else "use another name"
         what = f"can not join along {axis}: {error}; {hint} to tell the inputs apart"
         raise MetatensorError(what) from None
-
-
-def join_traced(
-    labels: Sequence[Labels], add_dimension: str | None, indices: Sequence[int]
-) -> Labels:
-    """Labels end to end when their values are data: nothing can be checked."""
-    if add_dimension is not None:
-        labels = [
-            part.append(add_dimension, np.full(len(part), index))
-            for part, index in zip(labels, indices, strict=True)
-        ]
-    concat = next(p.values for p in labels if not p.is_static).__array_namespace__()
-    values = concat.concat([part.values for part in labels])
-    return Labels.traced(labels[0].names, values)

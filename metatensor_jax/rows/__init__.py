@@ -19,4 +19,4 @@ Labels are read here, and index arrays come out; what these do to data is in
 from ._cut import cut_rows as cut_rows
 from ._map import map_rows as map_rows, match_blocks as match_blocks
 from ._move import Move as Move, move_rows as move_rows, plan_move as plan_move
-from ._operands import join_rows as join_rows
+from ._operands import end_to_end as end_to_end, join_rows as join_rows

@@ -24,7 +24,13 @@ from ..execution import (
 from ..labels import Labels
 from ..packing import distinct_rows, is_increasing
 from ..tensor import TensorMap
-from ._operands import Operand, is_everything, join_rows, parameters_of
+from ._operands import (
+    Operand,
+    end_to_end,
+    is_everything,
+    join_rows,
+    parameters_of,
+)
 
 
 class Move(NamedTuple):
@@ -171,7 +177,7 @@ def _plan_along(
     gradients = {}
     for name in parameters_of(piece.operand for piece in pieces):
         followers, new_samples = _follow(name, pieces, len(samples))
-        merged = _end_to_end(new_samples)
+        merged = end_to_end(new_samples)
         if added and not (merged.is_static and is_increasing(merged.values)):
             followers, merged = _merge(followers, new_samples)
         if order is not None:
@@ -405,13 +411,3 @@ def _reorder(
         moved.append(piece._replace(destination=position[destination]))
         offset += piece.n_rows
     return moved, Labels._make(samples._names, samples.values[order])
-
-
-def _end_to_end(samples: Sequence[Labels]) -> Labels:
-    if len(samples) == 1:
-        return samples[0]
-    names = samples[0]._names
-    values = [labels.values for labels in samples]
-    if all(labels.is_static for labels in samples):
-        return Labels._make(names, np.concatenate(values))
-    return Labels._make(names, jnp.concatenate(values), static=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,3 +90,16 @@ def is_everything(index: Index, n: int) -> bool:
         and len(index) == n
         and (n == 0 or (index[0] == 0 and bool(np.all(index == np.arange(n)))))
     )
+
+
+def end_to_end(parts: Sequence[Labels]) -> Labels:
+    """Labels one after the other; if some are traced, nothing can be checked."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    values = [part.values for part in parts]
+    traced = [part.values for part in parts if not part.is_static]
+    if not traced:
+        return Labels._make(first._names, np.concatenate(values))
+    joined = traced[0].__array_namespace__().concat(values)
+    return Labels._make(first._names, joined, static=False)
