@@ -278,7 +278,11 @@ class TensorMap:
         fill_value: float = 0.0,
         sort_samples: bool = True,
     ) -> TensorMap:
-        """Merge blocks along their samples; key dimensions become sample dimensions.
+        r"""Merge blocks along their samples; key dimensions become sample dimensions.
+
+        .. math:: y_i = x_{s(i)} \qquad \nabla y_i = \nabla x_{s(i)}
+
+        where :math:`s(i)` is the sample, of one of the blocks, that goes to :math:`i`.
 
         :param keys_to_move: names of the key dimensions to move. Labels without
             entries work as well.
@@ -308,7 +312,12 @@ class TensorMap:
         fill_value: float = 0.0,
         sort_samples: bool = True,
     ) -> TensorMap:
-        """Merge blocks along properties; key dimensions become property dimensions.
+        r"""Merge blocks along properties; key dimensions become property dimensions.
+
+        .. math:: y_{iq} = x_{s(i) c(q)} \qquad \nabla y_{iq} = \nabla x_{s(i) c(q)}
+
+        where :math:`c(q)` is the column, of one of the blocks, that goes to :math:`q`.
+        What no block has is filled, with gradients of zero.
 
         :param keys_to_move: names of the key dimensions to move, or labels with the
             entries that should become properties, so that several maps can get the
@@ -333,7 +342,9 @@ class TensorMap:
         )
 
     def components_to_properties(self, dimensions: str | Sequence[str]) -> TensorMap:
-        """Move component dimensions to the front of the properties.
+        r"""Move component dimensions to the front of the properties.
+
+        .. math:: y_{i (m q)} = x_{i m q} \qquad \nabla y_{i (m q)} = \nabla x_{i m q}
 
         :param dimensions: names of the components to move; each goes before those that
             were moved before it

@@ -60,13 +60,15 @@ def test_importing_starts_no_device() -> None:
 def test_readme_examples_run() -> None:
     pytest.importorskip("equinox")
     codes = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert len(codes) == 2
+    assert len(codes) == 3
     names: dict[str, Any] = {}
     for code in codes:
         exec(compile(code, "README.md", "exec"), names)
     derivative = names["jax"].grad(names["of_positions"])(names["positions"])
     np.testing.assert_allclose(names["stored"][..., 0], derivative, rtol=1e-6)
     assert np.isfinite(names["error"])
+    predicted = mts.sum_over_samples(names["model"](names["features"]), "atom")
+    mts.allclose_raise(names["predicted"], predicted)
 
 
 def test_readme_states_commands_that_exist() -> None:
