@@ -286,3 +286,23 @@ BAD = [
 def test_bad_parameters(parameters: Any, message: str) -> None:
     with enable_x64(True), pytest.raises(mts.MetatensorError, match=message):
         mts.connect_gradients(features(), **parameters())
+
+
+def test_components_are_matched_by_name():
+    """featomic's strain gradients have xyz_2 before xyz_1."""
+    x = features()
+    one, two = strain_block(np.zeros((2, 3, 3, 1))).components
+    turned = [mts.Labels(two.names, two.values), mts.Labels(one.names, one.values)]
+    with enable_x64():
+        strain = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3, 1)))
+
+        def weigh(values: Any, components: Any) -> Any:
+            samples = mts.Labels.range("system", 2)
+            block = mts.TensorBlock(values, samples, components, ONE)
+            connected = mts.connect_gradients(x, strain=block)
+            return sum((b.values**3).sum() for b in connected)
+
+        straight = jax.grad(weigh)(strain, [one, two])
+        swapped = jax.grad(weigh)(strain, turned)
+    np.testing.assert_allclose(swapped, np.swapaxes(straight, 1, 2), rtol=1e-12)
+    assert not np.allclose(swapped, straight)

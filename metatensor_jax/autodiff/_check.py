@@ -13,7 +13,13 @@ from ..arrays import is_jax
 from ..block import TensorBlock
 from ..errors import MetatensorError, NotEqualError
 from ..tensor import TensorMap
-from ._parameters import check_parameters, find_entries, inherit, sample_columns
+from ._parameters import (
+    check_parameters,
+    find_entries,
+    inherit,
+    match_components,
+    sample_columns,
+)
 
 
 @dataclass(frozen=True)
@@ -253,6 +259,8 @@ class _Stored:
         values = np.asarray(gradient.values)
         self.values = values.reshape((len(values), -1, *self.block.shape[1:]))
         self.components = gradient.components
+        n_own = len(gradient.components) - len(self.block.components)
+        self.order = match_components(name, parameter, gradient.components[:n_own])
         self.scale = float(np.abs(self.values).max(initial=0.0))
         self.largest = float(np.abs(np.asarray(self.block.values)).max(initial=0.0))
         self.tolerance = 0.0
@@ -279,7 +287,8 @@ class _Stored:
     def compare(self, index: tuple[int, ...], expected: np.ndarray) -> None:
         """Compare the gradients by one element of the parameter."""
         entry, *component = index
-        shape = self.parameter.shape[1:-1]
+        component = [component[i] for i in self.order]
+        shape = [self.parameter.shape[1 + i] for i in self.order]
         flat = int(np.ravel_multi_index(component, shape)) if component else 0
         stored = np.zeros_like(expected)
         rows = self.entries == entry
@@ -290,7 +299,7 @@ class _Stored:
             error = np.nan_to_num(error, nan=np.inf)
             at = np.unravel_index(int(np.argmax(error)), error.shape)
             if error[at] > self.worst[0]:
-                found = (index, at, stored[at], expected[at])
+                found = ((entry, *component), at, stored[at], expected[at])
                 self.worst = float(error[at]), found
 
     def summary(self) -> GradientCheck:

@@ -17,10 +17,10 @@ from ..errors import MetatensorError
 from ..tensor import TensorMap
 from ._parameters import (
     Columns,
-    check_components,
     check_parameters,
     find_entries,
     inherit,
+    match_components,
     sample_columns,
 )
 
@@ -86,7 +86,7 @@ def _connect_block(
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["values", "parents", "entries", "nested"],
-    meta_fields=[],
+    meta_fields=["order"],
 )
 @dataclass(frozen=True)
 class _Stored:
@@ -96,12 +96,14 @@ class _Stored:
     :param parents: for each row, the row of the values
     :param entries: for each row, the row of the parameter
     :param nested: the gradients of this gradient, by parameter
+    :param order: for each of its components, which one of the parameter it is
     """
 
     values: Any
     parents: Any
     entries: Any
     nested: dict[str, _Stored]
+    order: tuple[int, ...]
 
 
 def _stored(
@@ -119,7 +121,7 @@ def _stored(
             block.gradient(name)  # raises
         gradient = block.gradient(name)
         n_own = len(gradient.components) - len(block.components)
-        check_components(name, parameter, gradient.components[:n_own])
+        order = match_components(name, parameter, gradient.components[:n_own])
         own = inherit(columns, gradient.samples)
         inner = _stored(gradient, parameters, own, nested=True)
         result[name] = _Stored(
@@ -127,6 +129,7 @@ def _stored(
             parents=gradient.samples.values[:, 0],
             entries=find_entries(name, parameter.samples, gradient.samples, own),
             nested=inner,
+            order=order,
         )
     return result
 
@@ -167,7 +170,9 @@ def _contract(
     # the stored gradient depends on the parameters as well: that is the next order
     rows = _connected(gradient.values, gradient.nested, parameters)
     rows = rows.reshape((rows.shape[0], -1, *shape[1:]))
-    weights = _take_entries(direction.reshape((direction.shape[0], -1)), gradient)
+    axes = (0, *(i + 1 for i in gradient.order), direction.ndim - 1)
+    direction = direction.transpose(axes).reshape((direction.shape[0], -1))
+    weights = _take_entries(direction, gradient)
     weights = weights.reshape((*weights.shape, *[1] * (len(shape) - 1)))
     contributions = (rows * weights).sum(axis=1)
     return jax.ops.segment_sum(contributions, gradient.parents, shape[0])

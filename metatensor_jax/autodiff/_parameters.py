@@ -32,19 +32,27 @@ def check_parameters(what: str, parameters: Mapping[str, Any]) -> None:
             )
 
 
-def check_components(
+def match_components(
     name: str, parameter: TensorBlock, components: Sequence[Labels]
-) -> None:
-    """Raise unless stored gradients have the components of their parameter."""
-    # names may differ: in a gradient of a gradient they have to
-    entries = [labels.values.tolist() for labels in components]
-    if [labels.values.tolist() for labels in parameter.components] != entries:
+) -> tuple[int, ...]:
+    """Which component of the parameter each component of a stored gradient is.
+
+    They are matched by their names. In a gradient of a gradient these have to be other
+    ones, so then they are taken to be in the same order.
+    """
+    own = [labels.names[0] for labels in parameter.components]
+    names = [labels.names[0] for labels in components]
+    by_name = sorted(own) == sorted(names)
+    order = tuple(own.index(n) for n in names) if by_name else tuple(range(len(own)))
+    entries = [parameter.components[i].values.tolist() for i in order]
+    if [labels.values.tolist() for labels in components] != entries:
         raise MetatensorError(
             f"the components of the parameter '{name}' must be those that its stored "
             f"gradients have before the values' own, "
             f"{[(c.names[0], len(c)) for c in components]}, got "
             f"{[(c.names[0], len(c)) for c in parameter.components]}"
         )
+    return order
 
 
 Columns = Mapping[str, Any]  # the columns of samples by name, of NumPy or traced
