@@ -140,7 +140,8 @@ def column_index(names: tuple[str, ...], name: str) -> int:
 def as_int32(values: LabelsLike) -> np.ndarray:
     """A new host ``int32`` array with these values, which must all fit."""
     array = np.asarray(values)
-    if array.size != 0 and array.dtype.kind not in "iub":
+    is_large = array.dtype == object and all(isinstance(v, int) for v in array.flat)
+    if array.size != 0 and array.dtype.kind not in "iub" and not is_large:
         raise TypeError(
             f"the values of labels must be integers, not {array.dtype}: "
             "use `values.astype('int32')` if they are whole numbers"

@@ -254,6 +254,7 @@ class Labels:
         values = self._host_values("Labels.select")
         if isinstance(selection, LabelsEntry):
             selection = Labels(selection._names, [tuple(selection)])
+        _check_is_labels(selection, "selection")
         wanted = selection._host_values("Labels.select")
         for name in selection._names:
             if name not in self._names:
@@ -341,6 +342,7 @@ class Labels:
 
     def _find_in_self(self, other: Labels, what: str) -> np.ndarray:
         """The position of each entry of ``other`` in these labels, or -1."""
+        _check_is_labels(other, "other")
         index = self._row_index(f"Labels.{what}")
         values = other._host_values(f"Labels.{what}")
         if self._names != other._names:
@@ -536,6 +538,14 @@ def _check_shape(names: tuple[str, ...], values: Any) -> None:
         raise MetatensorError(
             "the values of labels must be a 2D array with one column for each of the "
             f"{len(names)} names {list(names)}, got shape {tuple(values.shape)}"
+        )
+
+
+def _check_is_labels(value: Any, name: str) -> None:
+    if not isinstance(value, Labels):
+        raise TypeError(
+            f"`{name}` must be Labels, not {type(value).__name__}: make them with "
+            "`Labels(names, values)`"
         )
 
 

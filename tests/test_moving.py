@@ -423,3 +423,20 @@ def test_maps_add_block_by_block():
 def test_a_map_without_blocks():
     x = mts.TensorMap(mts.Labels.empty("k"), [], {"name": "empty"})
     assert_same(move_rows([Move(x, [])], []), x)
+
+
+@pytest.mark.parametrize(
+    ("moves", "text"),
+    [
+        ([], "give at least one Move: there are no rows to move"),
+        ([{}], "there are 2 rows to move, but 3 samples of the result"),
+        ([{}, {}], "there are 4 rows to move, but 3 samples of the result"),
+        ([{"destination": [0]}], "there are 2 rows to move, but 1 destinations"),
+        ([{"destination": [0, 1]}, {}], "either each Move has a destination, or none"),
+    ],
+)
+def test_rows_that_do_not_fit(moves, text):
+    x = mts.block_from_array(np.ones((2, 3)))
+    moves = [Move(x, **{k: np.array(v) for k, v in m.items()}) for m in moves]
+    with pytest.raises(mts.MetatensorError, match=f"^{text}$"):
+        move_rows(moves, mts.Labels.range("s", 3))

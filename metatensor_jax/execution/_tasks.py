@@ -161,6 +161,10 @@ class MapTask(Task):
 
     def checked(self, result: Any) -> Any:
         """The result, which must fit to the labels that it gets."""
+        if not hasattr(result, "shape"):
+            raise TypeError(
+                f"the row function must give one array, not {type(result).__name__}"
+            )
         if tuple(result.shape[1:]) != self.row_shape:
             raise MetatensorError(
                 f"the row function gives rows with shape {tuple(result.shape[1:])}, "

@@ -82,7 +82,7 @@ def map_rows(
     >>> y.values.tolist(), y.gradient("t").values.tolist()
     ([[1.0], [9.0]], [[60.0]])
     """
-    first = inputs[0]
+    first = _first_input(inputs)
     if isinstance(first, TensorBlock):
         return execute(
             plan_map(function, inputs, args, linear, rearranges, components, properties)
@@ -104,6 +104,16 @@ def map_rows(
         )
         plans.append(plan)
     return execute(TensorMap._make(first.keys, plans, first._structure.info))
+
+
+def _first_input(inputs: Sequence[Any]) -> Any:
+    if not inputs or not isinstance(inputs[0], (TensorBlock, TensorMap)):
+        given = type(inputs[0]).__name__ if inputs else "nothing"
+        raise TypeError(
+            f"the first input of map_rows must be a TensorMap or a TensorBlock, not "
+            f"{given}"
+        )
+    return inputs[0]
 
 
 def _map_again(

@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ..block import TensorBlock
-from ..errors import NotEqualError, TracedLabelsError
+from ..errors import MetatensorError, NotEqualError, TracedLabelsError
 from ..execution import (
     GatherTask,
     Index,
@@ -106,6 +106,8 @@ def move_rows(
     >>> added.values.tolist()
     [[5.0], [2.0]]
     """
+    if len(moves) == 0:
+        raise MetatensorError("give at least one Move: there are no rows to move")
     first = moves[0].block
     if isinstance(first, TensorBlock):
         plan = plan_move(
@@ -147,10 +149,33 @@ def plan_move(
             if is_everything(source, operand.rows.n_rows):
                 source = None
         pieces.append(_Piece(operand, source, destination))
+    _check_places(pieces, samples, arrangement)
     columns = pieces[0].operand.properties if properties is None else properties
     if arrangement == "side by side":
         return _plan_beside(pieces, samples, columns, fill_value, order_gradients)
     return _plan_along(pieces, samples, columns, fill_value, order_gradients)
+
+
+def _check_places(
+    pieces: Sequence[_Piece], samples: Labels, arrangement: Arrangement
+) -> None:
+    """Raise unless the rows that are moved are those that the labels are for."""
+    for piece in pieces:
+        n = piece.n_rows if piece.destination is None else len(piece.destination)
+        if n != piece.n_rows:
+            raise MetatensorError(
+                f"there are {piece.n_rows} rows to move, but {n} destinations"
+            )
+    in_order = [piece.n_rows for piece in pieces if piece.destination is None]
+    if arrangement == "end to end" and in_order:
+        if len(in_order) < len(pieces):
+            raise MetatensorError("either each Move has a destination, or none")
+        in_order = [sum(in_order)]
+    for n in in_order:
+        if n != len(samples):
+            raise MetatensorError(
+                f"there are {n} rows to move, but {len(samples)} samples of the result"
+            )
 
 
 def _known(index: Index | None) -> Index | None:
