@@ -981,3 +981,19 @@ def test_no_python_loop_over_rows(kind: str) -> None:
     few, many = (python_lines(lambda n=n: use(n)) for n in (100, 10_000))
     assert few > 50
     assert many <= few + 20  # a sort of large keys may need another pass
+
+
+@pytest.mark.parametrize("method", ["union", "intersection", "difference"])
+def test_set_operations_take_labels(method):
+    with pytest.raises(TypeError, match="`other` must be Labels, not list: make them"):
+        getattr(Labels("a", [[1]]), method)([[1]])
+
+
+def test_selections_are_labels():
+    with pytest.raises(TypeError, match="`selection` must be Labels, not int"):
+        Labels("a", [[1]]).select(3)
+
+
+def test_integers_that_are_too_large_for_numpy():
+    with pytest.raises(MetatensorError, match=f"the value {2**70} is out of range"):
+        Labels("a", [[2**70]])

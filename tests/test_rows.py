@@ -399,3 +399,14 @@ def test_differentiable(options):
         order=1,
         modes=("fwd", "rev"),
     )
+
+
+def test_inputs_that_are_no_blocks():
+    with pytest.raises(TypeError, match="must be a TensorMap or a TensorBlock, not no"):
+        map_rows(jnp.sin)
+    with pytest.raises(
+        TypeError, match="must be a TensorMap or a TensorBlock, not int"
+    ):
+        map_rows(jnp.sin, 3)
+    with pytest.raises(TypeError, match="must give one array, not tuple"):
+        map_rows(lambda row: (row, row), mts.block_from_array(np.ones((2, 1), "f4")))

@@ -261,7 +261,10 @@ class PlaceTask(Task):
         width = sum(piece.row_shape[-1] for piece in self.pieces)
         shape = first.row_shape if self.axis == 0 else (*first.row_shape[:-1], width)
         dtype = np.result_type(*(piece.array.dtype for piece in self.pieces))
-        out = np.full((self.n_rows, *shape), self.fill_value, dtype)
+        # memory that is new is zero already: filling it would take as long as the move
+        out = np.zeros((self.n_rows, *shape), dtype)
+        if self.fill_value != 0:
+            out[...] = self.fill_value
         start = 0
         for piece, index in zip(self.pieces, self.destinations, strict=True):
             rows = piece.read(fill_value=self.fill_value)
