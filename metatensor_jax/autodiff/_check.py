@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -79,9 +80,9 @@ class GradientReport:
         return all(check.ok for check in self.checks)
 
     @property
-    def worst(self) -> GradientCheck:
-        """The check whose error is the largest multiple of its tolerance."""
-        return max(self.checks, key=_badness)
+    def worst(self) -> GradientCheck | None:
+        """The check whose error is the largest multiple of its tolerance, if any."""
+        return max(self.checks, key=_badness, default=None)
 
     def __str__(self) -> str:
         ordered = sorted(self.checks, key=_badness, reverse=True)
@@ -120,11 +121,13 @@ def check_gradients(
         its values (and first gradients, if there are second ones) are differentiated.
         If None, ``tensor_or_function`` is that function.
     :param step: :math:`h`, in the units of the parameters; by name, or the same for
-        all. If None, 1e-3 in double precision, and 1e-2 in single: for lengths in Å.
+        all. Without it, 1e-3 in double precision, and 1e-2 in single: for lengths in Å.
     :param rtol: the tolerance, relative to the largest stored gradient of a block. If
         None, 1e-6 in double precision, and 1e-3 in single.
     :param atol: a further tolerance, absolute, in units of the gradients. What the
-        rounding of the values does to the differences is always tolerated.
+        rounding of the values does to the differences is always tolerated; values that
+        are zero because large terms cancel (by symmetry) are not known to that, and
+        need it.
     :param raises: raise if a gradient is wrong, rather than only report it
     :param parameters: blocks with a single property, at which to compare
     :returns: what was found, with the worst element of each block by its labels
@@ -156,7 +159,7 @@ def check_gradients(
         tensor = function(**parameters)
     checks = []
     for name in parameters:
-        h = step[name] if isinstance(step, Mapping) else step
+        h = step.get(name) if isinstance(step, Mapping) else step
         checks += _check_parameter(function, tensor, parameters, name, h, rtol, atol)
     report = GradientReport(tuple(checks))
     if raises and not report.ok:
@@ -253,16 +256,17 @@ class _Stored:
             self.samples.append(self.block.samples)
             columns = inherit(columns, self.block.samples)
         gradient = self.block.gradient(name)
+        n_own = len(gradient.components) - len(self.block.components)
+        self.order = match_components(name, parameter, gradient.components[:n_own])
         own = inherit(columns, gradient.samples)
         self.entries = find_entries(name, parameter.samples, gradient.samples, own)
         self.parents = gradient.samples.column("sample")
         values = np.asarray(gradient.values)
-        self.values = values.reshape((len(values), -1, *self.block.shape[1:]))
+        n_elements = math.prod(parameter.shape[1:])
+        self.values = values.reshape((len(values), n_elements, *self.block.shape[1:]))
         self.components = gradient.components
-        n_own = len(gradient.components) - len(self.block.components)
-        self.order = match_components(name, parameter, gradient.components[:n_own])
-        self.scale = float(np.abs(self.values).max(initial=0.0))
-        self.largest = float(np.abs(np.asarray(self.block.values)).max(initial=0.0))
+        self.scale = _largest(self.values)
+        self.largest = _largest(np.asarray(self.block.values))
         self.tolerance = 0.0
         self.n_wrong = 0
         self.worst: tuple[float, Any] = (-1.0, None)
@@ -327,3 +331,8 @@ class _Stored:
             self.tolerance,
             self.n_wrong,
         )
+
+
+def _largest(values: np.ndarray) -> float:
+    """The largest absolute value that is finite."""
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))

@@ -23,6 +23,7 @@ from ._pattern import (
     check_known,
     of_gradient,
     patterns_of,
+    rank_in_group,
 )
 
 Arrays = Mapping[str, Any]  # the values of the parameters
@@ -42,12 +43,13 @@ def compute_gradients(
 
     for each sample :math:`i` of the result and each entry :math:`a` of a parameter that
     it can depend on. These are the entries of its own system, or those declared by
-    ``sparsity``; all others are taken to be zero. Derivatives that do not meet are
-    computed together: an energy for each system takes one reverse pass, and the number
-    of passes does not grow with the number of systems.
+    ``sparsity``. Derivatives that do not meet are computed together: an energy for each
+    system takes one reverse pass, and the number of passes does not grow with the
+    number of systems. A row that depends on more than is declared spoils the gradients
+    of others, see :func:`check_gradients`.
 
     :param function: takes the parameters by their names, as blocks; gives a map with
-        real values
+        real or complex values
     :param order: 2 stores second derivatives as well, as gradients of the gradients
     :param sparsity: the gradient samples: a map whose stored gradients have them, or
         for each parameter the labels (a list with one for each block). What is not
@@ -60,8 +62,8 @@ def compute_gradients(
         ``sample`` and the dimensions of the parameter; only ``sample`` if the parameter
         has a single entry per system. Its first components are those of the parameter,
         and end in ``_2`` where the name is taken (as in second derivatives).
-    :raises TypeError: parameters that are no blocks, a result that is no map, values
-        that are not real
+    :raises TypeError: parameters that are no blocks, or not real; a result that is no
+        map, or integers
     :raises MetatensorError: an ``order`` other than 1 and 2, stored gradients with
         respect to the same parameters in the result, declared samples that do not fit
     :raises TracedLabelsError: traced labels
@@ -75,9 +77,11 @@ def compute_gradients(
     [[12.0], [27.0]]
     """
     check_parameters("compute_gradients", parameters)
+    for parameter in parameters.values():
+        check_not_narrowed(parameter.dtype)
     if order not in (1, 2):
         raise MetatensorError(f"`order` must be 1 or 2, not {order!r}")
-    arrays = {name: _differentiable(name, p) for name, p in parameters.items()}
+    arrays = {name: jnp.asarray(p.values) for name, p in parameters.items()}
     shape = jax.eval_shape(function, **parameters)
     _check_result(shape, parameters)
     check_known(shape, parameters)
@@ -101,21 +105,13 @@ def compute_gradients(
     return TensorMap(tensor.keys, blocks, tensor.info())
 
 
-def _differentiable(name: str, parameter: TensorBlock) -> Any:
-    if not jnp.issubdtype(parameter.dtype, np.floating):
-        raise TypeError(
-            f"can not take derivatives by '{name}', whose values are "
-            f"{parameter.dtype}: they must be real floating point numbers"
-        )
-    check_not_narrowed(parameter.dtype)
-    return jnp.asarray(parameter.values)
-
-
 def _check_result(tensor: Any, parameters: Mapping[str, TensorBlock]) -> None:
     if not isinstance(tensor, TensorMap):
+        is_array = isinstance(tensor, jax.ShapeDtypeStruct)
+        kind = f"{type(tensor).__module__}.{type(tensor).__name__}"
+        given = "an array" if is_array else kind
         raise TypeError(
-            "the function must return a metatensor_jax TensorMap, not "
-            f"{type(tensor).__module__}.{type(tensor).__name__}"
+            f"the function must return a metatensor_jax TensorMap, not {given}"
         )
     for block in tensor:
         if not jnp.issubdtype(block.dtype, np.inexact):
@@ -240,24 +236,39 @@ def _row_colors(outputs: Sequence[_Output]) -> list[np.ndarray]:
     """For each output: rows of the same color depend on different entries."""
     colors = []
     for out in outputs:
+        patterns = list(out.patterns.values())
+        groups = _same([p.groups and p.groups.rows for p in patterns])
+        if groups is not None:
+            colors.append(rank_in_group(groups))
+            continue
         columns, offset = [], 0
-        for pattern in out.patterns.values():
+        for pattern in patterns:
             columns.append(pattern.entries + offset)
             offset += int(pattern.entries.max(initial=-1)) + 1
-        rows = np.concatenate([pattern.parents for pattern in out.patterns.values()])
+        rows = np.concatenate([pattern.parents for pattern in patterns])
         colors.append(color_rows(rows, np.concatenate(columns), out.n_rows))
     return colors
 
 
 def _entry_colors(name: str, n: int, outputs: Sequence[_Output]) -> np.ndarray:
     """No row of any output depends on two entries of the same color."""
-    offsets = np.cumsum([0, *(out.n_rows for out in outputs)])
     patterns = [out.patterns[name] for out in outputs]
     if not patterns:
         return np.zeros(n, np.int64)
+    groups = _same([p.groups and p.groups.entries for p in patterns])
+    if groups is not None:
+        return rank_in_group(groups)
+    offsets = np.cumsum([0, *(out.n_rows for out in outputs)])
     rows = [p.parents + offset for p, offset in zip(patterns, offsets, strict=False)]
     entries = np.concatenate([p.entries for p in patterns])
     return color_rows(entries, np.concatenate(rows), n)
+
+
+def _same(groups: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """The groups that all have in common: no coloring is needed for these."""
+    first = groups[0]
+    same = all(g is not None and np.array_equal(g, first) for g in groups)  # type: ignore[arg-type]
+    return first if same else None
 
 
 def _by_reverse_passes(
@@ -279,9 +290,9 @@ def _by_reverse_passes(
         n_colors = _count(color)
         passes = _run_passes(one, n_colors * n_elements)
         for name, pattern in out.patterns.items():
-            of_each = passes[name].reshape(
-                (n_colors, n_elements, len(arrays[name]), -1)
-            )
+            n_components = math.prod(arrays[name].shape[1:])
+            shape = (n_colors, n_elements, len(arrays[name]), n_components)
+            of_each = passes[name].reshape(shape)
             rows = of_each[color[pattern.parents], :, pattern.entries]
             rows = jnp.moveaxis(rows, 1, -1).astype(values[i].dtype)
             jacobians.append(_as_gradient(rows, pattern, out))
@@ -317,8 +328,8 @@ def _by_forward_passes(
 
 def _seed(index: Any, colors: np.ndarray, n: int, like: Any) -> Any:
     """One at one element of each row of one color; zero elsewhere."""
-    rows = (colors == index // n)[:, None]
-    elements = (np.arange(n) == index % n)[None, :]
+    rows = (colors == index // max(n, 1))[:, None]
+    elements = (np.arange(n) == index % max(n, 1))[None, :]
     return (rows & elements).astype(like.dtype).reshape(like.shape)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,7 @@ def connect_gradients(tensor: TensorMap, **parameters: TensorBlock) -> TensorMap
     stored gradients of gradients.
 
     With traced samples the rows are matched in the program: padding adds nothing, and a
-    gradient row that names an entry the parameter lacks gives derivatives that are NaN.
+    gradient row that names an entry the parameter lacks turns the derivatives into NaN.
 
     :param tensor: a map with stored gradients
     :param parameters: for each parameter to connect, a block with its values: samples
@@ -169,9 +170,10 @@ def _contract(
     gradient: _Stored = stored[name]
     # the stored gradient depends on the parameters as well: that is the next order
     rows = _connected(gradient.values, gradient.nested, parameters)
-    rows = rows.reshape((rows.shape[0], -1, *shape[1:]))
+    rows = rows.reshape((rows.shape[0], math.prod(direction.shape[1:]), *shape[1:]))
     axes = (0, *(i + 1 for i in gradient.order), direction.ndim - 1)
-    direction = direction.transpose(axes).reshape((direction.shape[0], -1))
+    n_elements = math.prod(direction.shape[1:])
+    direction = direction.transpose(axes).reshape((direction.shape[0], n_elements))
     weights = _take_entries(direction, gradient)
     weights = weights.reshape((*weights.shape, *[1] * (len(shape) - 1)))
     contributions = (rows * weights).sum(axis=1)
@@ -184,7 +186,6 @@ def _take_entries(direction: Any, gradient: _Stored) -> Any:
     if isinstance(entries, np.ndarray):
         return direction[entries]
     # a row that names no entry of the parameter: there is no way to raise in a program
-    unknown = (entries < 0)[:, None]
+    known = jnp.where(jnp.any(entries < 0), jnp.nan, 1).astype(direction.dtype)
     entries = jnp.where(entries < 0, 0, entries)
-    weights = jnp.take(direction, entries, axis=0, mode="fill", fill_value=0)
-    return weights * jnp.where(unknown, jnp.nan, jnp.ones((), direction.dtype))
+    return jnp.take(direction * known, entries, axis=0, mode="fill", fill_value=0)

@@ -16,7 +16,7 @@ from ..packing import RowIndex
 
 
 def check_parameters(what: str, parameters: Mapping[str, Any]) -> None:
-    """Raise unless these are blocks with a single property."""
+    """Raise unless these are blocks of real numbers with a single property."""
     if not parameters:
         raise TypeError(f"{what} needs at least one parameter, by its name")
     for name, parameter in parameters.items():
@@ -29,6 +29,11 @@ def check_parameters(what: str, parameters: Mapping[str, Any]) -> None:
             raise MetatensorError(
                 f"the parameter '{name}' must have a single property, got "
                 f"{len(parameter.properties)}"
+            )
+        if not jnp.issubdtype(parameter.dtype, np.floating):
+            raise TypeError(
+                f"can not take derivatives by '{name}', whose values are "
+                f"{parameter.dtype}: they must be real floating point numbers"
             )
 
 

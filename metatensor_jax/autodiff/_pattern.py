@@ -10,11 +10,23 @@ import numpy as np
 from ..block import TensorBlock
 from ..errors import MetatensorError, TracedLabelsError
 from ..labels import Labels
+from ..packing import run_starts
 from ..rows import join_rows
 from ..tensor import TensorMap
 from ._parameters import find_entries, inherit, sample_columns
 
 Sparsity = TensorMap | Mapping[str, Labels | Sequence[Labels]] | None
+
+
+class Groups(NamedTuple):
+    """Rows and entries that all depend on each other, and on nothing else: systems.
+
+    :param rows: the group of each row of a block
+    :param entries: the group of each sample of a parameter
+    """
+
+    rows: np.ndarray
+    entries: np.ndarray
 
 
 class Pattern(NamedTuple):
@@ -23,13 +35,17 @@ class Pattern(NamedTuple):
     :param samples: their labels
     :param parents: the row of the block that each of them is a gradient of
     :param entries: the sample of the parameter that each is with respect to
-    :param components: of the parameter, with names that the block does not have
+    :param original: the components of the parameter
+    :param components: the same, with names that the block does not have
+    :param groups: if rows depend on all entries of their group, these groups
     """
 
     samples: Labels
     parents: np.ndarray
     entries: np.ndarray
+    original: tuple[Labels, ...]
     components: tuple[Labels, ...]
+    groups: Groups | None
 
 
 def patterns_of(
@@ -39,22 +55,39 @@ def patterns_of(
     system: str,
 ) -> list[dict[str, Pattern]]:
     """The pattern of each block, by parameter."""
+    declared = _declared(sparsity, tensor, parameters)
     return [
         {
-            name: _pattern(block, name, p, _declared(sparsity, name, i), system)
+            name: _pattern(block, name, p, samples.get(name), system)
             for name, p in parameters.items()
         }
-        for i, block in enumerate(tensor)
+        for block, samples in zip(tensor, declared, strict=True)
     ]
 
 
-def _declared(sparsity: Sparsity, name: str, i: int) -> Labels | None:
-    """The gradient samples that the caller declared for one block."""
+def _declared(
+    sparsity: Sparsity, tensor: TensorMap, parameters: Mapping[str, TensorBlock]
+) -> list[dict[str, Labels]]:
+    """The gradient samples that the caller declared: for each block, by parameter."""
+    if sparsity is None:
+        return [{} for _ in tensor]
     if isinstance(sparsity, TensorMap):
-        block = sparsity.block_by_id(i)
-        return block.gradient(name).samples if block.has_gradient(name) else None
-    declared = None if sparsity is None else sparsity.get(name)
-    return declared if isinstance(declared, (Labels, type(None))) else declared[i]
+        if len(sparsity) != len(tensor) or set(sparsity.keys) != set(tensor.keys):
+            raise MetatensorError(
+                "`sparsity` must have the keys of the result, but they are\n"
+                f"{sparsity.keys}\nand\n{tensor.keys}"
+            )
+        blocks = sparsity.blocks_by_id(sparsity.keys.select(tensor.keys))
+        return [{name: g.samples for name, g in block.gradients()} for block in blocks]
+    unknown = sorted(set(sparsity) - set(parameters))
+    if unknown:
+        raise MetatensorError(
+            f"`sparsity` is for {unknown}, but the parameters are {sorted(parameters)}"
+        )
+    return [
+        {name: x if isinstance(x, Labels) else x[i] for name, x in sparsity.items()}
+        for i in range(len(tensor))
+    ]
 
 
 def _pattern(
@@ -64,29 +97,46 @@ def _pattern(
     declared: Labels | None,
     system: str,
 ) -> Pattern:
-    components = free_components(parameter.components, block.components)
+    original = tuple(parameter.components)
+    components = free_components(original, block.components)
     if declared is not None:
-        return _declared_pattern(block, name, parameter, declared, components)
+        parents, entries = _declared_rows(block, name, parameter, declared)
+        return Pattern(declared, parents, entries, original, components, None)
     own, others = block.samples, parameter.samples
-    if system in own.names and system in others.names:
-        parents, entries = join_rows(own.column(system), others.column(system))
-    else:
-        shape = (len(own), len(others))
-        parents, entries = (index.ravel() for index in np.indices(shape))
+    groups = _groups(own, others, system)
+    parents, entries = join_rows(*groups)
     # one entry for each system: the parent says which
-    names = [] if others.names in ([system], ["_"]) else others.names
+    is_known = others.names == [system] and system in own.names
+    is_only = others.names == ["_"] and len(others) == 1
+    names = [] if is_known or is_only else others.names
     values = np.column_stack([parents, others.values[entries][:, : len(names)]])
     samples = Labels(["sample", *names], values.astype(np.int32), assume_unique=True)
-    return Pattern(samples, parents, entries, components)
+    return Pattern(samples, parents, entries, original, components, groups)
 
 
-def _declared_pattern(
-    block: TensorBlock,
-    name: str,
-    parameter: TensorBlock,
-    samples: Labels,
-    components: tuple[Labels, ...],
-) -> Pattern:
+def _groups(own: Labels, others: Labels, system: str) -> Groups:
+    if system in own.names and system in others.names:
+        return Groups(own.column(system), others.column(system))
+    return Groups(np.zeros(len(own), np.int32), np.zeros(len(others), np.int32))
+
+
+def rank_in_group(groups: np.ndarray) -> np.ndarray:
+    """How many before each have the same group.
+
+    >>> rank_in_group(np.array([5, 3, 5, 5, 3])).tolist()
+    [0, 0, 1, 2, 1]
+    """
+    order = np.argsort(groups, kind="stable")
+    starts = run_starts(groups[order])
+    lengths = np.diff(starts, append=len(groups))
+    rank = np.empty(len(groups), np.int64)
+    rank[order] = np.arange(len(groups)) - np.repeat(starts, lengths)
+    return rank
+
+
+def _declared_rows(
+    block: TensorBlock, name: str, parameter: TensorBlock, samples: Labels
+) -> tuple[np.ndarray, np.ndarray]:
     if samples.names[:1] != ["sample"]:
         raise MetatensorError(
             f"the first dimension of the declared gradient samples of '{name}' must be "
@@ -100,8 +150,7 @@ def _declared_pattern(
             f"{parents.max()}"
         )
     columns = inherit(sample_columns(block.samples), samples)
-    entries = find_entries(name, parameter.samples, samples, columns)
-    return Pattern(samples, parents, entries, components)
+    return parents, find_entries(name, parameter.samples, samples, columns)
 
 
 def free_components(
@@ -135,8 +184,14 @@ def of_gradient(pattern: Pattern, above: Pattern, taken: Sequence[Labels]) -> Pa
     values = pattern.samples.values[at].copy()
     values[:, 0] = rows
     samples = Labels._make(pattern.samples._names, values)
-    components = free_components(pattern.components, taken)
-    return Pattern(samples, rows, pattern.entries[at], components)
+    return pattern._replace(
+        samples=samples,
+        parents=rows,
+        entries=pattern.entries[at],
+        components=free_components(pattern.original, taken),
+        groups=pattern.groups
+        and pattern.groups._replace(rows=pattern.groups.rows[above.parents]),
+    )
 
 
 def check_known(tensor: TensorMap, parameters: Mapping[str, TensorBlock]) -> None:
