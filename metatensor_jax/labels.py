@@ -391,10 +391,13 @@ class Labels:
                 f"{tuple(values.shape)}"
             )
         array = values if is_jax(values) else self._values
-        concat = array.__array_namespace__().concat
+        module = array.__array_namespace__()
+        if not self._static:  # padding is so in each dimension
+            padding = self._values[:, 0] == self.PADDING
+            values = module.where(padding, np.int32(self.PADDING), values)
         before, after = self._values[:, :index], self._values[:, index:]
         # unique rows stay unique when they grow: no need to check
-        rows = concat([before, values[:, None], after], axis=1)
+        rows = module.concat([before, values[:, None], after], axis=1)
         static = self._static and not is_jax(values)
         return Labels._make(check_names(names), rows, static)
 

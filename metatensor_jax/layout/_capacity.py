@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from ..block import TensorBlock
+from ..entry import check_names
+from ..errors import MetatensorError
 from ..labels import Labels
 from ..structure import BlockStructure, MapStructure
 from ..tensor import TensorMap
@@ -28,6 +31,22 @@ class BlockRoom:
     properties: Labels
     gradients: tuple[tuple[str, BlockRoom], ...]
     expected: float | None = None
+
+    def check(self, n_buckets: int) -> None:
+        """Raise unless this is room for so many buckets."""
+        check_names(self.sample_names)
+        rising = all(a <= b for a, b in pairwise((1, *self.rows)))
+        if len(self.rows) != n_buckets or not rising:
+            raise MetatensorError(
+                f"the room for rows must be at least 1 and not fall, for {n_buckets} "
+                f"buckets, got {self.rows}"
+            )
+        if not isinstance(self.expected, (int, float, type(None))):
+            raise MetatensorError(
+                f"the expected rows must be a number, got {self.expected!r}"
+            )
+        for _, room in self.gradients:
+            room.check(n_buckets)
 
     def structure(self) -> BlockStructure:
         """That of a padded block: it does not depend on the number of rows."""
@@ -78,6 +97,16 @@ class MapRoom:
     dtype: str
     info: tuple[tuple[str, str], ...]
 
+    def check(self, n_buckets: int) -> None:
+        """Raise unless this is room for so many buckets."""
+        if len(self.keys) != len(self.blocks):
+            raise MetatensorError(
+                f"there is room for {len(self.blocks)} blocks, but there are "
+                f"{len(self.keys)} keys"
+            )
+        for room in self.blocks:
+            room.check(n_buckets)
+
     def structure(self) -> MapStructure:
         """That of a padded map."""
         blocks = tuple(room.structure() for room in self.blocks)
@@ -116,8 +145,9 @@ def labels_to_json(labels: Labels) -> dict[str, Any]:
 
 def labels_from_json(data: Mapping[str, Any]) -> Labels:
     """The inverse of :func:`labels_to_json`."""
-    values = np.array(data["values"], np.int32).reshape(-1, len(data["names"]))
-    return Labels(data["names"], values)
+    if len(data["values"]) == 0:
+        return Labels.empty(data["names"])
+    return Labels(data["names"], data["values"])
 
 
 # --- what a layout needs to know of maps ---------------------------------------------

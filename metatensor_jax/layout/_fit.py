@@ -221,6 +221,8 @@ def declared_rooms(
                     block,
                     _of(capacities, name) if name != ALONE else capacities,
                     i,
+                    systems,
+                    system,
                 )
                 for i, (key, block) in enumerate(
                     zip(room.keys, room.blocks, strict=True)
@@ -239,7 +241,9 @@ def _of(capacities: Mapping[str, Any], name: str) -> Any:
     return capacities[name]
 
 
-def _declared_block(what: str, room: BlockRoom, given: Capacities, i: int) -> BlockRoom:
+def _declared_block(
+    what: str, room: BlockRoom, given: Capacities, i: int, systems: int, system: str
+) -> BlockRoom:
     unused = set(given) - {path for path, _ in room.walk()}
     if unused:
         raise MetatensorError(
@@ -256,6 +260,8 @@ def _declared_block(what: str, room: BlockRoom, given: Capacities, i: int) -> Bl
         n = int(n[i]) if isinstance(n, Sequence) else int(n)
         if n < 1:
             raise MetatensorError(f"the capacity of {what}, '{path}', is {n}, not >= 1")
+        if room.sample_names == (system,):
+            n = systems  # a row for each system, there or not, so that rows line up
         return replace(room, rows=(n,), gradients=below, expected=None)
 
     return declare(room, "samples")

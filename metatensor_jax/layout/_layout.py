@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,10 @@ class Layout:
     a batch with rows of padding, so that all batches have the same shapes, and makes
     the samples data. Padding is known by its labels (``Labels.PADDING`` in each sample
     dimension), so that it takes no part in sums over samples and in gradients, and
-    ``block.mask`` tells it apart. Systems are numbered 0, 1, ... within a batch, so
-    that ``out_samples=batch.out_samples`` holds for all batches.
+    ``block.mask`` tells it apart. (Sums over the rows of a system that is not there are
+    zero: functions without a derivative at zero need their safe form.) Systems are
+    numbered 0, 1, ... within a batch, so that ``out_samples=batch.out_samples`` holds
+    for all batches.
 
     Make one with :meth:`fit` or :meth:`from_capacities`.
 
@@ -115,7 +118,7 @@ class Layout:
         :param examples: the data set: a list of batches, or of single systems, each of
             them a map or a dict of maps; or all of it at once, as one map or one dict
             of maps. Properties, components and gradient parameters of a block must be
-            the same everywhere; keys may be missing.
+            the same everywhere; keys may be missing. Info is kept if all share it.
         :param systems: how many systems a batch has at most
         :param buckets: batches are padded to the smallest of so many sizes, evenly
             spaced; or the sizes themselves, relative to the largest, which is 1. There
@@ -127,20 +130,12 @@ class Layout:
         into a batch, all at once; so batches of single systems that were fitted can
         never be too large. Buckets make up for that being rare.
         """
-        if systems < 1:
-            raise MetatensorError(f"`systems` must be at least 1, not {systems}")
         if isinstance(buckets, int):
             if buckets < 1:
                 raise MetatensorError(f"`buckets` must be at least 1, not {buckets}")
             buckets = [(i + 1) / buckets for i in range(buckets)]
         fractions = tuple(float(f) for f in buckets)
-        increasing = all(
-            a < b for a, b in zip((0.0, *fractions), fractions, strict=False)
-        )
-        if not increasing or fractions[-1] != 1.0:
-            raise MetatensorError(
-                f"`buckets` must increase from above 0 to 1, got {fractions}"
-            )
+        _check_sizes(systems, fractions)
         rooms = fit_rooms(examples, systems, fractions, system)
         return cls(rooms, systems, fractions, system)
 
@@ -165,8 +160,14 @@ class Layout:
         :param system: the sample dimension that tells systems apart
         :raises MetatensorError: capacities that are missing, or of something else
         """
+        _check_sizes(systems, (1.0,))
         rooms = declared_rooms(example, capacities, systems, system)
         return cls(rooms, systems, (1.0,), system)
+
+    def __post_init__(self) -> None:
+        _check_sizes(self.systems, self.fractions)
+        for room in self.rooms.values():
+            room.check(len(self.fractions))
 
     # --- padding -------------------------------------------------------------------
 
@@ -264,7 +265,7 @@ class Layout:
         lines = [
             f"Layout for {self.systems} systems, {len(self.fractions)} "
             f"bucket{'s' if len(self.fractions) > 1 else ''}",
-            f"  {'rows of':44}{'room':>20}{'expected':>10}{'padded / real':>15}",
+            f"  {'rows of':70}{'room':>20}{'expected':>10}{'padded / real':>15}",
         ]
         for name, room in self.rooms.items():
             for key, path, of_block in room.walk():
@@ -287,7 +288,7 @@ class Layout:
         )
 
     @classmethod
-    def from_json(cls, text: str) -> Layout:
+    def from_json(cls, text: str | bytes) -> Layout:
         """The inverse of :meth:`to_json`.
 
         :raises MetatensorError: text that is no layout
@@ -305,9 +306,7 @@ class Layout:
                 tuple(float(f) for f in data["fractions"]),
                 str(data["system"]),
             )
-        except MetatensorError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except _DAMAGE as error:
             raise MetatensorError(
                 f"this is not the JSON of a Layout: {error}"
             ) from None
@@ -325,13 +324,34 @@ class Layout:
     @classmethod
     def load(cls, path: str | Path) -> Layout:
         """Read what :meth:`save` wrote."""
-        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        return cls.from_json(Path(path).read_bytes())
+
+
+#: what reading damaged text can raise
+_DAMAGE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+
+
+def _check_sizes(systems: int, fractions: tuple[float, ...]) -> None:
+    if systems < 1:
+        raise MetatensorError(f"`systems` must be at least 1, not {systems}")
+    rising = all(a < b for a, b in pairwise((0.0, *fractions)))
+    if not fractions or not rising or fractions[-1] != 1.0:
+        raise MetatensorError(
+            f"`buckets` must increase from above 0 to 1, got {fractions}"
+        )
 
 
 def _table_line(what: str, room: BlockRoom) -> str:
     rows = ", ".join(str(n) for n in room.rows)
     if not room.expected:
-        return f"  {what:44}{rows:>20}"
+        return f"  {what:70}{rows:>20}"
     fitting = next((n for n in room.rows if n >= room.expected), room.rows[-1])
     ratio = fitting / room.expected
-    return f"  {what:44}{rows:>20}{room.expected:>10.0f}{ratio:>15.2f}"
+    return f"  {what:70}{rows:>20}{room.expected:>10.0f}{ratio:>15.2f}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,27 +12,37 @@ import numpy as np
 from ..block import TensorBlock
 from ..errors import MetatensorError
 from ..labels import Labels
+from ..packing import is_increasing
 from ..tensor import TensorMap
 from ._capacity import BlockRoom, MapRoom, Maps, systems_of, where
 from ._fit import check_same_room
 
 
 class Numbering:
-    """The systems of a batch, numbered from 0 in the order in which they come.
+    """The systems of a batch, numbered from 0.
 
-    Maps with one row per system decide the order: their rows go where out_samples of
-    the systems are.
+    Maps with one row per system decide in which order: their rows go where
+    ``out_samples`` has the systems. The others follow in the order in which they come.
     """
 
     def __init__(self, maps: Maps, system: str, capacity: int) -> None:
         self.system = system
         blocks = [block for tensor in maps.values() for block in tensor]
-        blocks.sort(key=lambda block: block.samples.names != [system])
-        columns = [systems_of(block, system) for block in blocks]
-        known = [column for column in columns if column is not None]
-        column = np.concatenate(known) if known else np.zeros(0, np.int32)
+        one_each = [
+            block.samples.column(system)
+            for block in blocks
+            if block.samples.names == [system]
+        ]
+        columns = [
+            column
+            for block in blocks
+            for _, part in block._walk()
+            if (column := systems_of(part, system)) is not None
+        ]
+        column = np.concatenate([_common_order(one_each), *columns])
         numbers, first = np.unique(column, return_index=True)
-        self._numbers, order = numbers, np.argsort(first, kind="stable")
+        order = np.argsort(first, kind="stable")
+        self._numbers = numbers
         self._rank = np.empty(len(order), np.int32)
         self._rank[order] = np.arange(len(order), dtype=np.int32)
         if len(numbers) > capacity:
@@ -45,6 +57,26 @@ class Numbering:
     def apply(self, column: np.ndarray) -> np.ndarray:
         """From own numbers to those in the batch."""
         return self._rank[np.searchsorted(self._numbers, column)]
+
+
+def _common_order(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Systems in an order that all columns have, each of them perhaps with gaps."""
+    if len(columns) == 0:
+        return np.zeros(0, np.int32)
+    longest = max(columns, key=len)
+    together = np.unique(np.concatenate(columns))
+    if len(longest) == len(together):
+        return longest
+    if all(is_increasing(column[:, None]) for column in columns):
+        return together
+    sorter: TopologicalSorter[int] = TopologicalSorter()
+    for column in columns:
+        for before, after in pairwise(column.tolist()):
+            sorter.add(after, before)
+    try:
+        return np.array(list(sorter.static_order()), np.int32)
+    except CycleError:
+        return longest  # there is none: the others are told to be sorted
 
 
 def needs(
@@ -82,6 +114,12 @@ def pad_map(
             f"the layout is for {dtype} values, but those of the batch are "
             f"{tensor.dtype}: convert them with `.to(dtype='{dtype}')`"
         )
+    for key, value in room.info:
+        if tensor.get_info(key) not in (value, None):
+            raise MetatensorError(
+                f"the layout is for maps with the info {key!r}: {value!r}, but that of "
+                f"the batch is {tensor.get_info(key)!r}"
+            )
     at = room.keys.select(tensor.keys) if len(tensor) else np.zeros(0, int)
     order = np.full(len(room.keys), -1, np.int32)
     order[at] = np.arange(len(tensor), dtype=np.int32)
