@@ -679,3 +679,22 @@ def test_forces_when_a_block_has_no_rows():
 
     forces = jax.grad(total)(at, empty)
     assert_close(forces, jax.grad(total)(at, thin(empty)))
+
+
+@pytest.mark.parametrize("fill", [0.0, np.nan, np.inf])
+def test_least_squares_leave_padding_out(fill):
+    rng = np.random.default_rng(0)
+    samples = Labels(["system", "atom"], [[s, a] for s in (3, 5) for a in range(4)])
+
+    def some(n: int, properties: int) -> TensorMap:
+        values = rng.normal(size=(n, properties)).astype(np.float32)
+        block = mts.TensorBlock(values, samples, [], Labels.range("p", properties))
+        return TensorMap(Labels.single(), [block])
+
+    maps = {"x": some(8, 3), "y": some(8, 2)}
+    capacities = {name: {"samples": 11} for name in maps}
+    layout = Layout.from_capacities(maps, capacities, systems=3)
+    padded = filled(layout.pad(maps), fill)
+    solution = mts.lstsq(padded["x"], padded["y"], None).block()
+    by_numpy = np.linalg.lstsq(*(m.block().values for m in maps.values()), None)[0]
+    np.testing.assert_allclose(solution.values.T, by_numpy, rtol=1e-4)

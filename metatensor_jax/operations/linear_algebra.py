@@ -144,6 +144,13 @@ def _linear_system(
 def _equations(block: TensorBlock) -> Any:
     """All rows of a block and its gradients, and all components, end to end."""
     check_not_narrowed(block.dtype)
-    n = len(block.properties)
-    rows = [jnp.asarray(inner.values).reshape(-1, n) for _, inner in block._walk()]
-    return jnp.concatenate(rows)
+    return jnp.concatenate([_rows(inner) for _, inner in block._walk()])
+
+
+def _rows(block: TensorBlock) -> Any:
+    """All components of all rows, end to end; padding is the equation 0 = 0."""
+    values = jnp.asarray(block.values)
+    if not block.samples.is_static:
+        mask = block.mask.reshape((-1,) + (1,) * (values.ndim - 1))
+        values = jnp.where(mask, values, 0)
+    return values.reshape(-1, values.shape[-1])
