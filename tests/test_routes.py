@@ -407,7 +407,11 @@ def stored_by_featomic(systems: str) -> Features:
 
 
 #: the compiler takes its time: not all combinations
-CASES = [("molecules", np.float64), ("crystal", np.float64), ("crystal", np.float32)]
+CASES = [
+    (systems, dtype)
+    for systems in ("molecules", "crystal")
+    for dtype in (np.float64, np.float32)
+]
 
 
 @pytest.mark.parametrize(("systems", "dtype"), CASES)
