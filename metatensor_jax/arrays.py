@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -42,3 +43,17 @@ def read_only(array: np.ndarray) -> np.ndarray:
 def frozen(leaf: Any) -> Any:
     """A leaf that can not be written to, if it is a NumPy array."""
     return read_only(leaf) if isinstance(leaf, np.ndarray) else leaf
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array of zeros that begins a cache line.
+
+    JAX reads such an array where it is, on a CPU, rather than copy it first.
+    """
+    n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(n_bytes + _CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % _CACHE_LINE
+    return memory[start : start + n_bytes].view(dtype).reshape(shape)
+
+
+_CACHE_LINE = 64  # bytes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ..arrays import aligned
 from ._tasks import MapTask, Rows, Task, map_over_rows
 
 Arrays = Sequence[Any]
@@ -40,7 +40,7 @@ class Batch:
         """
         operands = []
         for column, of_tasks in zip(self._columns, arrays, strict=True):
-            buffer = _aligned((self._capacity, *column.row_shape), column.dtype)
+            buffer = aligned((self._capacity, *column.row_shape), column.dtype)
             column.read(of_tasks, buffer[: self._n_rows])
             # real rows, so that filling up gives no NaN that was not there before
             buffer[self._n_rows :] = buffer[:1] if self._n_rows else 1
@@ -61,14 +61,6 @@ def round_up(n: int) -> int:
     """
     step = 1 << max((n - 1).bit_length() - 3, 1)
     return max(-(-n // step) * step, 8)
-
-
-def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array that a program on the CPU reads where it is: it begins a cache line."""
-    n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.empty(n_bytes + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + n_bytes].view(dtype).reshape(shape)
 
 
 class _Column:

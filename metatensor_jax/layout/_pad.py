@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import aligned, read_only
 from ..block import TensorBlock
 from ..errors import MetatensorError
 from ..labels import Labels
@@ -156,7 +157,7 @@ def _places(what: str, block: TensorBlock, numbering: Numbering) -> np.ndarray |
 def _add_nothing(
     leaves: list[Any], room: BlockRoom, bucket: int, dtype: np.dtype
 ) -> None:
-    leaves += _empty(room, bucket, dtype)
+    leaves += map(read_only, _empty(room, bucket, dtype))
     for _, below in room.gradients:
         _add_nothing(leaves, below, bucket, dtype)
 
@@ -165,7 +166,7 @@ def _empty(room: BlockRoom, bucket: int, dtype: np.dtype) -> list[np.ndarray]:
     n = room.rows[bucket]
     shape = (n, *map(len, room.components), len(room.properties))
     samples = np.full((n, len(room.sample_names)), Labels.PADDING, np.int32)
-    return [np.zeros(shape, dtype), samples]
+    return [aligned(shape, dtype), samples]
 
 
 def _add_block(
@@ -192,7 +193,7 @@ def _add_block(
     if parents is not None:
         labels[:, 0] = parents[labels[:, 0]]
     samples[rows] = labels
-    leaves += [values, samples]
+    leaves += [read_only(values), read_only(samples)]
     for name, below in room.gradients:
         gradient = block.gradient(name)
         _add_block(leaves, gradient, below, bucket, numbering, None, place)
