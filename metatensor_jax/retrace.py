@@ -12,6 +12,7 @@ from .arrays import is_array
 from .block import TensorBlock
 from .checks import first_difference
 from .labels import Labels
+from .stacking import StackedMap
 from .tensor import TensorMap
 
 _LAYOUT = "pad both with one `Layout`"
@@ -40,12 +41,16 @@ def explain_retrace(a: Any, b: Any) -> str:
 
 
 Difference = tuple[str, str]  # where, and what it is
-_KINDS = (TensorMap, TensorBlock, Labels)
+_KINDS = (TensorMap, StackedMap, TensorBlock, Labels)
 
 
 def _differences(where: str, a: Any, b: Any) -> Iterator[Difference]:
     if isinstance(a, TensorMap) and isinstance(b, TensorMap):
         yield from _of_maps(where, a, b)
+    elif isinstance(a, StackedMap) and isinstance(b, StackedMap):
+        yield from _of_maps(where, a.unstack(), b.unstack())
+        if a.groups != b.groups:
+            yield where, f"the blocks are grouped as {a.groups} and {b.groups}"
     elif isinstance(a, TensorBlock) and isinstance(b, TensorBlock):
         yield from _of_blocks(where, a, b)
     elif isinstance(a, Labels) and isinstance(b, Labels):
@@ -107,14 +112,10 @@ def _different_keys(a: Labels, b: Labels) -> str:
 
 
 def _of_blocks(where: str, a: TensorBlock, b: TensorBlock) -> Iterator[Difference]:
-    yield from _of_axis(f"{where}samples: ", a.samples, b.samples, _LAYOUT)
-    if len(a.components) != len(b.components):
-        n, m = len(a.components), len(b.components)
-        yield where, f"there are {n} and {m} components"
-    for mine, its in zip(a.components, b.components, strict=False):
-        yield from _of_axis(f"{where}components: ", mine, its, _SAME_AXES)
-    yield from _of_axis(f"{where}properties: ", a.properties, b.properties, _SAME_AXES)
-    yield from _of_values(f"{where}values: ", a, b)
+    axes = list(_of_axes(where, a, b))
+    yield from axes
+    # other shapes follow from other labels, which are named already
+    yield from _of_leaves(f"{where}values: ", a.values, b.values, shapes=not axes)
     if a.gradients_list() != b.gradients_list():
         names = f"{a.gradients_list()} and {b.gradients_list()}"
         yield where, f"the gradients are {names}; see `remove_gradients`"
@@ -124,12 +125,14 @@ def _of_blocks(where: str, a: TensorBlock, b: TensorBlock) -> Iterator[Differenc
             yield from _of_blocks(inner, gradient, b.gradient(name))
 
 
-def _of_values(where: str, a: TensorBlock, b: TensorBlock) -> Iterator[Difference]:
-    # other shapes follow from other static labels, which are named already
-    traced = not (a.samples.is_static or b.samples.is_static)
-    for place, text in _of_leaves(where, a.values, b.values):
-        if traced or "shape" not in text:
-            yield place, text
+def _of_axes(where: str, a: TensorBlock, b: TensorBlock) -> Iterator[Difference]:
+    yield from _of_axis(f"{where}samples: ", a.samples, b.samples, _LAYOUT)
+    if len(a.components) != len(b.components):
+        n, m = len(a.components), len(b.components)
+        yield where, f"there are {n} and {m} components"
+    for mine, its in zip(a.components, b.components, strict=False):
+        yield from _of_axis(f"{where}components: ", mine, its, _SAME_AXES)
+    yield from _of_axis(f"{where}properties: ", a.properties, b.properties, _SAME_AXES)
 
 
 def _of_axis(where: str, a: Labels, b: Labels, advice: str) -> Iterator[Difference]:
@@ -159,12 +162,12 @@ def _first_other(a: Labels, b: Labels) -> str:
     return f", the first that differs is {a[row].print()} and {b[row].print()}"
 
 
-def _of_leaves(where: str, x: Any, y: Any) -> Iterator[Difference]:
+def _of_leaves(where: str, x: Any, y: Any, shapes: bool = True) -> Iterator[Difference]:
     if not (_is_data(x) and _is_data(y)):
         if type(x) is not type(y) or bool(np.any(x != y)):
             yield where, f"{x!r} and {y!r} are constants of the programs"
         return
-    if np.shape(x) != np.shape(y):
+    if shapes and np.shape(x) != np.shape(y):
         yield where, f"the shapes are {np.shape(x)} and {np.shape(y)}; {_LAYOUT}"
     if _dtype(x) != _dtype(y):
         advice = f"convert one, `.to(dtype='{_dtype(x)}')`"

@@ -13,6 +13,7 @@ import numpy as np
 from .arrays import is_jax
 from .block import TensorBlock
 from .checks import check_type
+from .conversion import check_not_narrowed
 from .errors import MetatensorError
 from .execution import combine, partition, round_up
 from .labels import Labels
@@ -148,6 +149,9 @@ class StackedMap:
             ``args``; those of this map if None
         """
         regrouped = self if groups is None else self._regroup(groups)
+        if any(_is_nested(structure) for structure in self._structure.blocks):
+            # the chain rule makes other rows of these, which differ between blocks
+            return regrouped._map_each(function, args, properties)
         leaves, blocks = [], list(self._structure.blocks)
         for members, arrays, arg in zip(
             regrouped._groups, regrouped._leaves, args, strict=True
@@ -161,6 +165,8 @@ class StackedMap:
             columns = Labels.range("_", sizes.pop())
 
             dynamic, static = partition(arg)
+            for array in [*arrays, *dynamic]:
+                check_not_narrowed(array.dtype)
 
             def of_block(
                 block: TensorBlock,
@@ -178,6 +184,23 @@ class StackedMap:
             leaves.append(_data_leaves(result, kept))
         structure = MapStructure(self.keys, tuple(blocks), self._structure.info)
         return StackedMap(structure, regrouped._groups, leaves)
+
+    def _map_each(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        properties: Sequence[Labels],
+    ) -> StackedMap:
+        """Block by block."""
+        each: list[Any] = [None] * len(self)
+        for members, arg in zip(self._groups, args, strict=True):
+            dynamic, static = partition(arg)
+            for row, i in enumerate(members):
+                each[i] = combine([x[row] for x in dynamic], static)
+        tensor = map_rows(
+            function, self.unstack(), args=each, properties=list(properties)
+        )
+        return stack_blocks(tensor)
 
     def _regroup(self, groups: Groups) -> StackedMap:
         """The same with finer groups."""
@@ -200,6 +223,11 @@ class StackedMap:
         """The blocks of a group as one, for ``vmap``: its samples are all traced."""
         structures = [self._structure.blocks[i] for i in members]
         return _batched_block(structures, iter(leaves))
+
+
+def _is_nested(structure: BlockStructure) -> bool:
+    """Are there gradients of gradients?"""
+    return any(gradient.gradients for _, gradient in structure.gradients)
 
 
 def _cut(structure: BlockStructure, leaves: Any) -> list[Any]:

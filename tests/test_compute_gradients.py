@@ -1098,6 +1098,9 @@ def test_a_single_pass_is_not_batched() -> None:
 
 
 @pytest.mark.parametrize("sizes", [(2, 4), (2, 4, 1, 3, 4, 2)])
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 5), reason="`jax.linearize` dropped callbacks"
+)
 def test_features_take_a_pass_per_coordinate_of_the_largest_system(
     sizes: tuple[int, ...],
 ) -> None:

@@ -3,10 +3,11 @@
 From molecules to a trained model, in the order in which a reader would do it:
 
 1. features with stored position gradients from featomic, through an ``.mts`` file;
-2. a model of energies: one small network per center type, summed over atoms;
-3. forces by ``jax.grad``, which takes the derivative of the features from what is
-   stored; energies and forces are trained in one jitted loop;
-4. errors on held-out molecules, forces once more from stored gradients alone, and the
+2. batches of molecules, padded by a ``Layout``: all of them share one program;
+3. a model of energies: one small network per center type, summed over atoms;
+4. forces by ``jax.grad``, which takes the derivative of the features from what is
+   stored; energies and forces are trained in one jitted step;
+5. errors on held-out molecules, forces once more from stored gradients alone, and the
    model and its predictions saved and loaded back.
 
 Units: Å, eV, eV/Å. See ``make_trajectory.py`` for where the data comes from.
@@ -16,6 +17,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ase.io
@@ -46,6 +49,8 @@ FEATURES = {
 ENERGY = mts.Labels.range("energy", 1)
 XYZ = mts.Labels.range("xyz", 3)
 
+Data = dict[str, mts.TensorMap]  # features, positions, and energies with gradients
+
 
 # === data ==========================================================================
 
@@ -59,35 +64,55 @@ def compute_features(molecules: list[ase.Atoms], path: Path) -> mts.TensorMap:
     return features.keys_to_properties(["neighbor_1_type", "neighbor_2_type"])
 
 
-def system_zero(tensor: mts.TensorMap) -> mts.TensorMap:
-    """The same map, with 0 for the number of its only system.
+def load_data(path: Path) -> Data:
+    """What is known of all molecules, by system: the first ones are for training."""
+    molecules = ase.io.read(HERE / "ethanol-500K.xyz", ":")
+    order = np.random.default_rng(SEED).permutation(len(molecules))
+    molecules = [molecules[i] for i in order]
+    features = compute_features(molecules, path)
+    print(f"features of {len(molecules)} molecules:\n{features}")
 
-    So all molecules of the same composition have equal labels, and share a program.
+    systems = np.repeat(np.arange(len(molecules)), [len(m) for m in molecules])
+    atoms = np.concatenate([np.arange(len(m)) for m in molecules])
+    samples = mts.Labels(["system", "atom"], np.c_[systems, atoms])
+    positions = np.concatenate([m.positions for m in molecules])
+    block = mts.TensorBlock(positions[..., None], samples, [XYZ], mts.Labels.single())
+
+    # the position gradients of energies are minus the forces
+    samples = mts.Labels(["sample", "system", "atom"], np.c_[systems, systems, atoms])
+    forces = np.concatenate([m.get_forces() for m in molecules])
+    gradient = mts.TensorBlock(-forces[..., None], samples, [XYZ], ENERGY)
+    energies = np.array([m.get_potential_energy() for m in molecules])
+    energies -= energies[:N_TRAIN].mean()
+    samples = mts.Labels.range("system", len(molecules))
+    energy = mts.TensorBlock(energies[:, None], samples, [], ENERGY)
+    energy = energy.with_gradient("positions", gradient)
+
+    data = {
+        "features": features,
+        "positions": mts.TensorMap(mts.Labels.single(), [block]),
+        "energies": mts.TensorMap(mts.Labels.single(), [energy]),
+    }
+    return {name: tensor.to(dtype="float32") for name, tensor in data.items()}
+
+
+def of_systems(data: Data, systems: np.ndarray) -> Data:
+    """The rows of these systems."""
+    chosen = mts.Labels("system", np.sort(systems)[:, None])
+    return {name: mts.slice(x, "samples", chosen) for name, x in data.items()}
+
+
+def batches(
+    data: Data, layout: mts.Layout, systems: np.ndarray
+) -> Iterator[mts.PaddedBatch]:
+    """These systems, some at a time, padded: all batches have the same structure.
+
+    Padding needs NumPy alone: another thread does it while JAX computes.
     """
-
-    def renumber(labels: mts.Labels) -> mts.Labels:
-        values = labels.values.copy()
-        values[:, labels.names.index("system")] = 0
-        return mts.Labels(labels.names, values)
-
-    blocks = []
-    for block in tensor:
-        gradient = block.gradient("positions")
-        gradient = mts.TensorBlock(
-            gradient.values,
-            renumber(gradient.samples),
-            gradient.components,
-            gradient.properties,
-        )
-        samples = renumber(block.samples)
-        renumbered = mts.TensorBlock(block.values, samples, [], block.properties)
-        blocks.append(renumbered.with_gradient("positions", gradient))
-    return mts.TensorMap(tensor.keys, blocks)
-
-
-def stack(tensors: list[mts.TensorMap]) -> mts.TensorMap:
-    """One map with a leading axis over molecules in each array, for ``vmap``."""
-    return jax.tree.map(lambda *arrays: np.stack(arrays), *tensors)
+    n = layout.systems
+    groups = [systems[i : i + n] for i in range(0, len(systems), n)]
+    with ThreadPoolExecutor(1) as pool:
+        yield from pool.map(lambda group: layout.pad(of_systems(data, group)), groups)
 
 
 # === model =========================================================================
@@ -117,83 +142,81 @@ def make_model(features: mts.TensorMap, key: jax.Array) -> ModuleMap:
     return ModuleMap(features.keys, networks, ENERGY)
 
 
-def predict_energy(model: ModuleMap, features: mts.TensorMap) -> mts.TensorMap:
-    """The energy of a molecule: the sum over its atoms, and over center types."""
+def predict_energy(
+    model: ModuleMap, features: mts.TensorMap, systems: mts.Labels
+) -> mts.TensorMap:
+    """The energy of each system: the sum over its atoms, and over center types."""
     of_atoms = model(features)
-    of_types = mts.sum_over_samples(of_atoms, "atom").keys_to_samples("center_type")
-    return mts.sum_over_samples(of_types, "center_type")
+    of_types = mts.sum_over_samples(of_atoms, "atom", out_samples=systems)
+    of_types = of_types.keys_to_samples("center_type")
+    return mts.sum_over_samples(of_types, "center_type", out_samples=systems)
 
 
-def position_block(positions: jax.Array) -> mts.TensorBlock:
-    """Positions as a block: the labels say which atom a gradient row belongs to."""
-    atoms = np.arange(positions.shape[0])
-    samples = mts.Labels(["system", "atom"], np.stack([0 * atoms, atoms], axis=1))
-    return mts.TensorBlock(positions[..., None], samples, [XYZ], mts.Labels.single())
+def predict(model: ModuleMap, batch: mts.PaddedBatch) -> mts.TensorMap:
+    """Energies, and their position gradients by ``jax.grad``.
 
+    It goes through the model, and then through what is stored in the features.
+    """
+    positions, known = batch["positions"].block(), batch["energies"].block()
 
-def energy_and_forces(
-    model: ModuleMap, features: mts.TensorMap, positions: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Forces by ``jax.grad``: through the model, then through what is stored."""
+    def total(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+        features = mts.connect_gradients(
+            batch["features"], positions=positions.with_values(values)
+        )
+        energies = predict_energy(model, features, batch.out_samples).block().values
+        return energies.sum(), energies
 
-    def energy(positions: jax.Array) -> jax.Array:
-        block = position_block(positions)
-        connected = mts.connect_gradients(features, positions=block)
-        return predict_energy(model, connected).block().values[0, 0]
-
-    value, gradient = jax.value_and_grad(energy)(positions)
-    return value, -gradient
-
-
-def stored_forces(model: ModuleMap, features: mts.TensorMap, n_atoms: int) -> jax.Array:
-    """Forces without autodiff: the gradients that are stored in the result."""
-    gradient = predict_energy(model, features).block().gradient("positions")
-    forces = jnp.zeros((n_atoms, 3))
-    return forces.at[gradient.samples.column("atom")].add(-gradient.values[..., 0])
+    gradient, energies = jax.grad(total, has_aux=True)(jnp.asarray(positions.values))
+    # with the labels of what is known
+    moved = known.gradient("positions").with_values(gradient)
+    block = mts.TensorBlock(energies, known.samples, [], ENERGY, {"positions": moved})
+    return mts.TensorMap(mts.Labels.single(), [block])
 
 
 # === training ======================================================================
 
 
-def loss(model: ModuleMap, batch: tuple, force_scale: float) -> jax.Array:
-    """Mean squared errors of energies (per atom) and forces, in units of the forces."""
-    features, positions, energies, forces = batch
-    predict = jax.vmap(energy_and_forces, in_axes=(None, 0, 0))
-    energy, force = predict(model, features, positions)
-    energy_error = jnp.mean((energy - energies) ** 2) / positions.shape[1]
-    force_error = jnp.mean((force - forces) ** 2)
+def loss(model: ModuleMap, batch: mts.PaddedBatch, force_scale: float) -> jax.Array:
+    """Mean squared errors of energies (per atom) and forces, in units of the forces.
+
+    Padding is zero in what is predicted and in what is known: it adds nothing.
+    """
+    error = mts.subtract(predict(model, batch), batch["energies"]).block()
+    n_atoms = batch["positions"].block().mask.sum()
+    energy_error = jnp.sum(error.values**2) / n_atoms
+    force_error = jnp.sum(error.gradient("positions").values ** 2) / (3 * n_atoms)
     return (energy_error + force_error) / force_scale**2
 
 
-def train(model: ModuleMap, data: tuple, n_epochs: int) -> ModuleMap:
-    """One jitted call per epoch: a scan over shuffled batches."""
-    n_batches = N_TRAIN // BATCH_SIZE
-    force_scale = float(data[-1].std())
-    schedule = optax.cosine_decay_schedule(3e-3, n_epochs * n_batches, 1e-3)
+def train(model: ModuleMap, data: Data, layout: mts.Layout, n_epochs: int) -> ModuleMap:
+    """One jitted step for each batch; the batches are others in each epoch."""
+    force_scale = float(data["energies"].block().gradient("positions").values.std())
+    n_steps = n_epochs * N_TRAIN // BATCH_SIZE
+    schedule = optax.cosine_decay_schedule(3e-3, n_steps, 1e-3)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
     arrays, static = eqx.partition(model, eqx.is_inexact_array)
+    state = optimizer.init(arrays)
+    n_programs = 0
 
     @jax.jit
-    def epoch(arrays, state, key, data):
-        def step(carry, rows):
-            arrays, state = carry
-            batch = jax.tree.map(lambda array: array[rows], data)
-            value, gradient = jax.value_and_grad(
-                lambda arrays: loss(eqx.combine(arrays, static), batch, force_scale)
-            )(arrays)
-            updates, state = optimizer.update(gradient, state, arrays)
-            return (optax.apply_updates(arrays, updates), state), value
+    def step(arrays, state, batch):
+        nonlocal n_programs
+        n_programs += 1  # runs when JAX makes a program, not when it calls one
+        value, gradient = jax.value_and_grad(
+            lambda arrays: loss(eqx.combine(arrays, static), batch, force_scale)
+        )(arrays)
+        updates, state = optimizer.update(gradient, state, arrays)
+        return optax.apply_updates(arrays, updates), state, value
 
-        order = jax.random.permutation(key, N_TRAIN).reshape(n_batches, BATCH_SIZE)
-        (arrays, state), values = jax.lax.scan(step, (arrays, state), order)
-        return arrays, state, values.mean()
-
-    state = optimizer.init(arrays)
-    keys = jax.random.split(jax.random.key(SEED + 1), n_epochs)
-    progress = tqdm(keys, desc="training", unit="epoch", mininterval=1)
-    for key in progress:
-        arrays, state, value = epoch(arrays, state, key, data)
-        progress.set_postfix(loss=f"{float(value):.2e}", refresh=False)
+    rng = np.random.default_rng(SEED + 1)
+    progress = tqdm(range(n_epochs), desc="training", unit="epoch", mininterval=1)
+    for _ in progress:
+        values = []
+        for batch in batches(data, layout, rng.permutation(N_TRAIN)):
+            arrays, state, value = step(arrays, state, batch)
+            values.append(value)
+        progress.set_postfix(loss=f"{np.mean(values):.2e}", refresh=False)
+    print(f"programs compiled for the {n_steps} training steps: {n_programs}")
     return eqx.combine(arrays, static)
 
 
@@ -220,61 +243,42 @@ def parity_plot(path: Path, pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> 
     figure.savefig(path, dpi=150)
 
 
-def save_predictions(path: Path, energy: np.ndarray, forces: np.ndarray) -> None:
-    """Energies with their position gradients (minus the forces), for other programs."""
-    n, n_atoms = forces.shape[:2]
-    systems, atoms = np.indices((n, n_atoms)).reshape(2, -1)
-    gradient = mts.TensorBlock(
-        -np.asarray(forces).reshape(-1, 3, 1),
-        mts.Labels(["sample", "system", "atom"], np.c_[systems, systems, atoms]),
-        [XYZ],
-        ENERGY,
-    )
-    values = np.asarray(energy)[:, None]
-    block = mts.TensorBlock(values, mts.Labels.range("system", n), [], ENERGY)
-    tensor = mts.TensorMap(
-        mts.Labels.single(), [block.with_gradient("positions", gradient)]
-    )
-    mts.save(path, tensor.with_info("units", "eV, eV/Å"))
-
-
-def load_data(path: Path) -> tuple[mts.TensorMap, tuple]:
-    """Features of all molecules, and what is learned from: training rows come first."""
-    molecules = ase.io.read(HERE / "ethanol-500K.xyz", ":")
-    order = np.random.default_rng(SEED).permutation(len(molecules))
-    molecules = [molecules[i] for i in order]
-    energies = np.array([m.get_potential_energy() for m in molecules])
-    energies = (energies - energies[:N_TRAIN].mean()).astype(np.float32)
-    forces = np.array([m.get_forces() for m in molecules], np.float32)
-    positions = np.array([m.positions for m in molecules], np.float32)
-    features = compute_features(molecules, path)
-    print(f"features of {len(molecules)} molecules:\n{features}")
-    systems = [mts.Labels("system", [[i]]) for i in range(len(molecules))]
-    of_each = [system_zero(t) for t in mts.split(features, "samples", systems)]
-    return features, (stack(of_each), positions, energies, forces)
-
-
 def saved_and_loaded(model: ModuleMap, path: Path) -> ModuleMap:
     """A model that went through a file."""
     eqx.tree_serialise_leaves(path, model)
     return eqx.tree_deserialise_leaves(path, model)
 
 
-def evaluate(model: ModuleMap, data: tuple, output: Path) -> None:
+def evaluate(
+    model: ModuleMap, data: Data, layout: mts.Layout, systems: np.ndarray, output: Path
+) -> None:
     """Predict, save and load the predictions, and compare them with the data."""
-    features, positions, energies, forces = data
-    predict = eqx.filter_jit(jax.vmap(energy_and_forces, in_axes=(None, 0, 0)))
-    save_predictions(output / "predictions.mts", *predict(model, features, positions))
-    loaded = mts.load(output / "predictions.mts").block()
-    energy = loaded.values[:, 0]
-    force = -loaded.gradient("positions").values.reshape(forces.shape)
+    jitted = eqx.filter_jit(predict)
+    predicted = [
+        layout.unpad(jitted(model, batch), batch.systems)
+        for batch in batches(data, layout, systems)
+    ]
+    joined = mts.join(predicted, "samples").with_info("units", "eV, eV/Å")
+    mts.save(output / "predictions.mts", joined)
 
-    from_stored = eqx.filter_jit(jax.vmap(stored_forces, in_axes=(None, 0, None)))
-    difference = rmse(from_stored(model, features, forces.shape[1]), force)
+    loaded = mts.load(output / "predictions.mts").block()
+    known = of_systems(data, systems)
+    energies, forces = energies_and_forces(known["energies"].block())
+    energy, force = energies_and_forces(loaded)
     report(energies, energy, forces, force)
+
+    # no padding and no autodiff: operations move stored gradients along
+    stored = predict_energy(model, known["features"], loaded.samples).block()
+    difference = rmse(energies_and_forces(stored)[1], force)
     print(f"forces from stored gradients differ by {difference:.1e} meV/Å (RMS)")
     pairs = {"energy (eV)": (energies, energy), "forces (eV/Å)": (forces, force)}
     parity_plot(output / "parity.png", pairs)
+
+
+def energies_and_forces(block: mts.TensorBlock) -> tuple[np.ndarray, np.ndarray]:
+    """As arrays, with the shapes (molecules,) and (molecules, atoms, 3)."""
+    gradient = np.asarray(block.gradient("positions").values)
+    return np.asarray(block.values)[:, 0], -gradient.reshape(len(block), -1, 3)
 
 
 def report(
@@ -296,17 +300,15 @@ def main(n_epochs: int, output: Path) -> None:
     """Run all of it."""
     start = time.perf_counter()
     output.mkdir(exist_ok=True)
-    features, data = load_data(output / "features.mts")
-    data = jax.device_put(data)
-    training = jax.tree.map(lambda array: array[:N_TRAIN], data)
-    held_out = jax.tree.map(lambda array: array[N_TRAIN:], data)
-
-    systems = mts.Labels.range("system", N_TRAIN)
-    in_training = mts.slice(mts.remove_gradients(features), "samples", systems)
-    model = make_model(in_training, jax.random.key(SEED))
-    model = train(model, training, n_epochs)
+    data = load_data(output / "features.mts")
+    n_systems = len(data["energies"].block())
+    training = of_systems(data, np.arange(N_TRAIN))
+    layout = mts.Layout.fit(data, systems=BATCH_SIZE)
+    model = make_model(training["features"], jax.random.key(SEED))
+    model = train(model, training, layout, n_epochs)
     model = saved_and_loaded(model, output / "model.eqx")
-    evaluate(model, held_out, output)
+    evaluate(model, data, layout, np.arange(N_TRAIN, n_systems), output)
+    print(f"\n{layout}")
     print(f"wrote features, model, predictions and parity plot to {output}")
     print(f"in {time.perf_counter() - start:.0f} s")
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ...checks import check_type
+from ...entry import LabelsEntry
 from ...errors import MetatensorError
 from ...labels import Labels
 from ...rows import map_rows
@@ -101,14 +102,7 @@ class ModuleMap(eqx.Module):
                 )
             modules.append((self.modules[i],))
             labels = None if self.out_properties is None else self.out_properties[i]
-            try:
-                size = result_size(self.modules[i], len(block.properties), block.dtype)
-            except TypeError as error:
-                error.add_note(
-                    f"in the module for the block {key.print()}, which has "
-                    f"{len(block.properties)} properties"
-                )
-                raise
+            size = result_size(self.modules[i], len(block.properties), block.dtype, key)
             properties.append(result_properties(size, labels))
         return map_rows(apply_to_row, tensor, args=modules, properties=properties)
 
@@ -124,10 +118,17 @@ def apply_to_row(row: jax.Array, module: Callable[[jax.Array], jax.Array]) -> ja
     return of_vector(row)
 
 
-def result_size(module: Any, n_properties: int, dtype: Any) -> int:
-    """How many properties a module gives for so many of them."""
+def result_size(module: Any, n_properties: int, dtype: Any, key: LabelsEntry) -> int:
+    """How many properties the module of a block gives for so many of them."""
     vector = jax.ShapeDtypeStruct((n_properties,), dtype)
-    return eqx.filter_eval_shape(apply_to_row, vector, module).shape[-1]
+    try:
+        return eqx.filter_eval_shape(apply_to_row, vector, module).shape[-1]
+    except TypeError as error:
+        error.add_note(
+            f"in the module for the block {key.print()}, which has {n_properties} "
+            "properties"
+        )
+        raise
 
 
 def result_properties(size: int, labels: Labels | None) -> Labels:

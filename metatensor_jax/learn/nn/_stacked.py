@@ -68,7 +68,8 @@ class StackedModuleMap(eqx.Module):
                 wanted = [at[i] for i in blocks]
                 modules = _take(self.modules[g], self.groups[g], wanted)
                 shape, dtype = tensor.row_of(blocks[0])
-                size = result_size(_pick(modules, 0), shape[-1], dtype)
+                key = tensor.keys.entry(blocks[0])
+                size = result_size(_pick(modules, 0), shape[-1], dtype, key)
                 for i in blocks:
                     labels = self.out_properties
                     own = None if labels is None else labels[at[i]]
