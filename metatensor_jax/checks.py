@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 from .block import TensorBlock
 from .entry import LabelsEntry
 from .errors import MetatensorError, NotEqualError, TracedLabelsError
-from .labels import Labels
+from .labels import Labels, first_difference
 from .tensor import TensorMap
 
 _Options = ParamSpec("_Options")
@@ -210,18 +210,6 @@ def _same_labels(a: Labels, b: Labels) -> bool:
         return a == b
     # traced values can not be compared while a program is traced
     return a.names == b.names and len(a) == len(b)
-
-
-def first_difference(a: Labels, b: Labels) -> str:
-    """In words: where two labels differ."""
-    if a.names != b.names:
-        return f"the names differ: {a.names} and {b.names}"
-    if len(a) != len(b):
-        return f"there are {len(a)} and {len(b)} entries of {a.names}"
-    row = int((a.values != b.values).any(axis=1).argmax())
-    same_set = len(a.intersection(b)) == len(a)
-    hint = ", they are the same in another order" if same_set else ""
-    return f"entry {row} is {a[row].print()} and {b[row].print()}{hint}"
 
 
 def check_same_parameters(a: TensorBlock, b: TensorBlock, what: str) -> None:

@@ -565,3 +565,15 @@ def _check_unique(names: tuple[str, ...], values: np.ndarray) -> None:
             f"labels can not have the same entry multiple times: {entry} is at row "
             f"{duplicate} and before it"
         )
+
+
+def first_difference(a: Labels, b: Labels) -> str:
+    """In words: where two labels differ."""
+    if a.names != b.names:
+        return f"the names differ: {a.names} and {b.names}"
+    if len(a) != len(b):
+        return f"there are {len(a)} and {len(b)} entries of {a.names}"
+    row = int((a.values != b.values).any(axis=1).argmax())
+    same_set = len(a.intersection(b)) == len(a)
+    hint = ", they are the same in another order" if same_set else ""
+    return f"entry {row} is {a[row].print()} and {b[row].print()}{hint}"

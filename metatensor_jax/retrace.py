@@ -10,8 +10,7 @@ import numpy as np
 
 from .arrays import is_array
 from .block import TensorBlock
-from .checks import first_difference
-from .labels import Labels
+from .labels import Labels, first_difference
 from .stacking import StackedMap
 from .tensor import TensorMap
 

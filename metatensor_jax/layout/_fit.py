@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..block import TensorBlock
-from ..checks import first_difference
 from ..errors import MetatensorError
+from ..labels import first_difference
 from ..structure import BlockStructure
 from ..tensor import TensorMap
 from ._capacity import ALONE, BlockRoom, MapRoom, Maps, as_maps, systems_of, where

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from ..execution import (
     merge_traced,
     real_rows,
 )
-from ..labels import Labels
+from ..labels import Labels, first_difference
 from ..structure import MapStructure
 from ..tensor import TensorMap
 from ._operands import Operand, parameters_of, take_rows
@@ -93,17 +94,28 @@ def map_rows(
             return repeated
     plans = []
     for i, blocks in enumerate(match_blocks(*inputs)):
-        plan = plan_map(
-            _of_block(function, i),
-            blocks,
-            _of_block(args, i),
-            linear,
-            rearranges,
-            _of_block(components, i),
-            _of_block(properties, i),
-        )
+        with _saying_block(first.keys, i):
+            plan = plan_map(
+                _of_block(function, i),
+                blocks,
+                _of_block(args, i),
+                linear,
+                rearranges,
+                _of_block(components, i),
+                _of_block(properties, i),
+            )
         plans.append(plan)
     return execute(TensorMap._make(first.keys, plans, first._structure.info))
+
+
+@contextmanager
+def _saying_block(keys: Labels, i: int) -> Iterator[None]:
+    """Say in a :class:`NotEqualError` which blocks it is about."""
+    try:
+        yield
+    except NotEqualError as error:
+        where = keys.entry(i).print()
+        raise NotEqualError(f"blocks for key {where}: {error}") from None
 
 
 def _first_input(inputs: Sequence[Any]) -> Any:
@@ -149,8 +161,10 @@ def _recipe(
         TensorMap._unflatten(structure, islice(slots, structure.offsets[-1]))
         for structure in structures
     ]
-    plans = [plan_map(function, blocks, (), linear) for blocks in match_blocks(*inputs)]
-    first = inputs[0]
+    first, plans = inputs[0], []
+    for i, blocks in enumerate(match_blocks(*inputs)):
+        with _saying_block(first.keys, i):
+            plans.append(plan_map(function, blocks, (), linear))
     tensor = TensorMap._make(first.keys, plans, first._structure.info)
     tensor._structure.digest  # noqa: B018 - all results share it
     return Recipe(tensor)
@@ -392,9 +406,15 @@ def _check_same_samples(a: Labels, b: Labels) -> None:
         same = a.names == b.names and len(a) == len(b)
     if not same:
         raise NotEqualError(
-            "inputs should have the same samples in the same order, but they differ:\n"
-            f"{a}\nand\n{b}"
+            "inputs should have the same samples in the same order, but "
+            f"{_difference(a, b)}"
         )
+
+
+def _difference(a: Labels, b: Labels) -> str:
+    if a.is_static and b.is_static:
+        return first_difference(a, b)
+    return f"there are {len(a)} and {len(b)}, of {a.names} and {b.names}"
 
 
 def _check_differentiable(name: str, operands: Sequence[Operand]) -> None:

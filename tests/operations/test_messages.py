@@ -490,7 +490,11 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "samples_of_map_rows": (
         lambda: mts.map_rows(jnp.add, x, reordered),
         NotEqualError,
-        ["inputs should have the same samples in the same order, but they differ"],
+        [
+            "blocks for key (",
+            "inputs should have the same samples in the same order, but entry 0 is ",
+            "they are the same in another order",
+        ],
     ),
     "join_parameters": (
         lambda: mts.join([by_atom, by_other], "samples", add_dimension="map"),
