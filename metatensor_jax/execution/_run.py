@@ -13,6 +13,7 @@ from jax.errors import TracerArrayConversionError, UnexpectedTracerError
 
 from ..arrays import read_only
 from ..block import TensorBlock
+from ..collector import collection_paused
 from ..conversion import check_not_narrowed
 from ..tensor import TensorMap
 from ._programs import Batch, partition, trace_tasks
@@ -128,6 +129,7 @@ class Recipe:
             for at, group, slots in _groups(dict(enumerate(plan._leaves)))
         ]
 
+    @collection_paused()
     def run(self, leaves: Sequence[Any], args: Sequence[Any]) -> TensorMap:
         """The map, from the arrays in the order of their slots."""
         _check_wide(leaves)

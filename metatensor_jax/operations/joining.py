@@ -16,6 +16,7 @@ from ..checks import (
     in_operation,
     saying_where,
 )
+from ..collector import collection_paused
 from ..errors import MetatensorError, NotEqualError
 from ..execution import execute
 from ..labels import Labels
@@ -24,6 +25,7 @@ from ..rows import Move, end_to_end, plan_move
 from ..tensor import TensorMap
 
 
+@collection_paused()
 def join(
     tensors: Sequence[TensorMap],
     axis: str,

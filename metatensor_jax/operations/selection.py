@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import axis_labels, block_form, check_axis, check_type, in_operation
+from ..collector import collection_paused
 from ..errors import MetatensorError
 from ..labels import Labels
 from ..packing import unique_rows
@@ -46,6 +47,7 @@ def slice(tensor: TensorMap, axis: str, selection: Selection) -> TensorMap:
         return take(tensor, [_positions(part, selection, axis) for part in labels])
 
 
+@collection_paused()
 def split(
     tensor: TensorMap, axis: str, selections: Sequence[Selection]
 ) -> list[TensorMap]:

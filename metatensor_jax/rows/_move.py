@@ -160,13 +160,15 @@ def _check_places(
     pieces: Sequence[_Piece], samples: Labels, arrangement: Arrangement
 ) -> None:
     """Raise unless the rows that are moved are those that the labels are for."""
+    in_order = []
     for piece in pieces:
-        n = piece.n_rows if piece.destination is None else len(piece.destination)
-        if n != piece.n_rows:
+        if piece.destination is None:
+            in_order.append(piece.n_rows)
+        elif len(piece.destination) != piece.n_rows:
             raise MetatensorError(
-                f"there are {piece.n_rows} rows to move, but {n} destinations"
+                f"there are {piece.n_rows} rows to move, but {len(piece.destination)} "
+                "destinations"
             )
-    in_order = [piece.n_rows for piece in pieces if piece.destination is None]
     if arrangement == "end to end" and in_order:
         if len(in_order) < len(pieces):
             raise MetatensorError("either each Move has a destination, or none")
