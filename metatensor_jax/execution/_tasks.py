@@ -261,9 +261,11 @@ class PlaceTask(Task):
         width = sum(piece.row_shape[-1] for piece in self.pieces)
         shape = first.row_shape if self.axis == 0 else (*first.row_shape[:-1], width)
         dtype = np.result_type(*(piece.array.dtype for piece in self.pieces))
-        # memory that is new is zero already: filling it would take as long as the move
-        out = np.zeros((self.n_rows, *shape), dtype)
-        if self.fill_value != 0:
+        # all rows are written, but not all columns; and memory that is new is zero
+        # already: filling it would take as long as the move
+        allocate = np.empty if self.axis == 0 else np.zeros
+        out = allocate((self.n_rows, *shape), dtype)
+        if self.axis != 0 and self.fill_value != 0:
             out[...] = self.fill_value
         start = 0
         for piece, index in zip(self.pieces, self.destinations, strict=True):
