@@ -175,24 +175,28 @@ def keys_to_properties(
     groups = _group_keys(tensor, moved)
     if wanted is not None and len(wanted) == 0:
         wanted = None
-    options = (groups.moved, wanted, fill_value, sort_samples)
+    options = (groups.moved, wanted, fill_value)
     with in_operation("keys_to_properties"):
-        plans = [_plan_columns(tensor, members, *options) for members in groups.members]
+        samples = _Samples(sort_samples)
+        plans = [
+            _plan_columns(tensor, members, samples, *options)
+            for members in groups.members
+        ]
     return execute(TensorMap._make(groups.keys, plans, tensor._structure.info))
 
 
 def _plan_columns(
     tensor: TensorMap,
     members: Sequence[int],
+    samples_of: _Samples,
     moved: Labels,
     wanted: Labels | None,
     fill_value: float,
-    sort_samples: bool,
 ) -> TensorBlock:
     """The blocks of one new key side by side, on the samples of all of them."""
     blocks = tensor.blocks_by_id(members)
     _check_same_components(tensor, members, "keys_to_properties")
-    samples, destinations = _all_samples(blocks, sort_samples)
+    samples, destinations = samples_of(blocks)
     moves = [
         Move(block, destination=index)
         for block, index in zip(blocks, destinations, strict=True)
@@ -215,6 +219,25 @@ def _with_entries(entries: Labels, parts: Sequence[Labels]) -> Labels:
     rows = np.repeat(entries.values, [len(part) for part in parts], axis=0)
     names = (*entries._names, *parts[0]._names)
     return Labels(names, np.concatenate([rows, columns], axis=1), assume_unique=True)
+
+
+class _Samples:
+    """The samples of all blocks side by side: found once for those that are equal.
+
+    The blocks of different ``o3_lambda``, say, are often of the same atoms.
+    """
+
+    def __init__(self, sort_samples: bool) -> None:
+        self._sort = sort_samples
+        self._known: dict[tuple[bytes, ...], tuple[Labels, list[Any]]] = {}
+
+    def __call__(self, blocks: Sequence[TensorBlock]) -> tuple[Labels, list[Any]]:
+        if not all(block.samples.is_static for block in blocks):
+            return _all_samples(blocks, self._sort)
+        key = tuple([block.samples.digest for block in blocks])
+        if key not in self._known:
+            self._known[key] = _all_samples(blocks, self._sort)
+        return self._known[key]
 
 
 def _all_samples(
