@@ -382,3 +382,33 @@ def _assert_same_arrays(one, two):
     assert jax.tree.structure(one) == jax.tree.structure(two)
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         assert_close(a, b)
+
+
+@pytest.mark.parametrize("arrays", ["numpy", "jax"])
+def test_maps_that_are_known_in_a_program(arrays):
+    """The kept plan was run as a part of the program around it, and raised."""
+    x = _many_blocks(0).to(arrays=arrays)
+
+    def total(scale):
+        powers = map_rows(_power, x, args=(2,))
+        assert not any(isinstance(v, jax.core.Tracer) for v in powers._leaves)
+        return sum((block.values * scale).sum() for block in powers)
+
+    np.testing.assert_allclose(jax.jit(total)(2.0), total(2.0), rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(total)(2.0), total(1.0), rtol=1e-5)
+
+
+def test_row_functions_that_hide_a_tracer():
+    x = _many_blocks(0)
+
+    class Scaled:  # hashable, and no closure that could be looked into
+        def __init__(self, scale):
+            self.scale = scale
+
+        def __call__(self, row):
+            return row * self.scale
+
+    def total(scale):
+        return sum(block.values.sum() for block in map_rows(Scaled(scale), x))
+
+    np.testing.assert_allclose(jax.grad(total)(2.0), total(1.0), rtol=1e-5)

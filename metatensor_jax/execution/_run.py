@@ -61,9 +61,13 @@ def _run_with_jax(tasks: Sequence[Task]) -> list[Any]:
     with eval_context():
         try:
             return _run_on_host(tasks) if _is_on_host(arrays) else _trace(tasks)
-        except (UnexpectedTracerError, TracerArrayConversionError):
-            pass  # a row function closes over a tracer: its result is one as well
+        except _CLOSES_OVER_TRACER:
+            pass  # its result is a tracer as well
     return [task.trace() for task in tasks]
+
+
+#: what a row function that closes over a tracer raises outside of its program
+_CLOSES_OVER_TRACER = (UnexpectedTracerError, TracerArrayConversionError)
 
 
 def _floats(leaves: Iterable[Any]) -> list[np.ndarray]:
@@ -130,15 +134,27 @@ class Recipe:
         ]
 
     @collection_paused()
-    def run(self, leaves: Sequence[Any], args: Sequence[Any]) -> TensorMap:
-        """The map, from the arrays in the order of their slots."""
+    def run(self, leaves: Sequence[Any], args: Sequence[Any]) -> TensorMap | None:
+        """The map, from the arrays in the order of their slots.
+
+        None if a row function closes over a tracer: it has to be traced.
+        """
         _check_wide(leaves)
+        # as in `_run_with_jax`: data that is known stays known
+        with eval_context():
+            try:
+                results = jax.device_put(self._results(leaves, args))
+            except _CLOSES_OVER_TRACER:
+                return None
+        return TensorMap._unflatten(self._structure, results)
+
+    def _results(self, leaves: Sequence[Any], args: Sequence[Any]) -> list[Any]:
         results: list[Any] = [None] * self._n_leaves
         for at, batch, positions in self._batches:
             columns = [[leaves[i] for i in column] for column in positions]
             for i, array in zip(at, batch.run(columns, args), strict=True):
                 results[i] = array
-        return TensorMap._unflatten(self._structure, jax.device_put(results))
+        return results
 
 
 def is_repeatable(function: Any, leaves: Sequence[Any], args: Sequence[Any]) -> bool:
