@@ -177,7 +177,9 @@ class StackedMap:
                 arg = combine(dynamic, static)
                 return map_rows(function, block, args=arg, properties=columns)
 
-            result = jax.vmap(of_block)(self._batched(members, arrays), dynamic)
+            structures = [blocks[i] for i in members]
+            together = _batched_block(structures, iter(arrays))
+            result = jax.vmap(of_block)(together, dynamic)
             for i in members:
                 blocks[i] = _with_properties(blocks[i], properties[i])
             kept = blocks[members[0]].leaves_are_data()
@@ -219,11 +221,6 @@ class StackedMap:
                 leaves.append([leaf[rows] for leaf in self._leaves[g]])
         return StackedMap(self._structure, groups, leaves)
 
-    def _batched(self, members: Sequence[int], leaves: Sequence[Any]) -> TensorBlock:
-        """The blocks of a group as one, for ``vmap``: its samples are all traced."""
-        structures = [self._structure.blocks[i] for i in members]
-        return _batched_block(structures, iter(leaves))
-
 
 def _is_nested(structure: BlockStructure) -> bool:
     """Are there gradients of gradients?"""
@@ -243,6 +240,7 @@ def _cut(structure: BlockStructure, leaves: Any) -> list[Any]:
 
 
 def _batched_block(structures: Sequence[BlockStructure], leaves: Any) -> TensorBlock:
+    """The blocks of a group as one, for ``vmap``."""
     first, values = structures[0], next(leaves)
     if first.samples is None:
         samples = Labels._make(first.sample_names, next(leaves), static=False)

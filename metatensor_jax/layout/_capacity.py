@@ -58,8 +58,7 @@ class BlockRoom:
         """This room and those of all gradients, with a name for each."""
         yield path, self
         for name, room in self.gradients:
-            below = name if path == "samples" else f"{path}/{name}"
-            yield from room.walk(below)
+            yield from room.walk(below(path, name))
 
     def to_json(self) -> dict[str, Any]:
         """As plain lists and dicts."""
@@ -177,6 +176,11 @@ def where(name: str, key: str, path: str = "samples") -> str:
     of_map = f" of '{name}'" if name != ALONE else ""
     of_gradient = f", gradient '{path}'" if path != "samples" else ""
     return f"block {key}{of_map}{of_gradient}"
+
+
+def below(path: str, name: str) -> str:
+    """The path of a gradient, from that of the block that it belongs to."""
+    return name if path == "samples" else f"{path}/{name}"
 
 
 def systems_of(block: TensorBlock, system: str) -> np.ndarray | None:

@@ -13,7 +13,16 @@ from ..errors import MetatensorError
 from ..labels import first_difference
 from ..structure import BlockStructure
 from ..tensor import TensorMap
-from ._capacity import ALONE, BlockRoom, MapRoom, Maps, as_maps, systems_of, where
+from ._capacity import (
+    ALONE,
+    BlockRoom,
+    MapRoom,
+    Maps,
+    as_maps,
+    below,
+    systems_of,
+    where,
+)
 
 Units = list[tuple[TensorBlock, Any]]  # a block, and which unit each row is of
 
@@ -148,11 +157,11 @@ def _block_room(what: str, units: Units, rule: _Rule) -> BlockRoom:
     rows, expected = rule.rows(units)
     gradients = []
     for name in first.gradients_list():
-        below = [
+        parts = [
             (block.gradient(name), _unit_of_gradient(block.gradient(name), unit))
             for block, unit in units
         ]
-        gradients.append((name, _block_room(f"{what}, gradient '{name}'", below, rule)))
+        gradients.append((name, _block_room(f"{what}, gradient '{name}'", parts, rule)))
     return BlockRoom(
         rows,
         tuple(first.samples.names),
@@ -253,15 +262,14 @@ def _declared_block(
 
     def declare(room: BlockRoom, path: str) -> BlockRoom:
         n = _of(given, path)
-        below = tuple(
-            (name, declare(g, name if path == "samples" else f"{path}/{name}"))
-            for name, g in room.gradients
+        gradients = tuple(
+            (name, declare(g, below(path, name))) for name, g in room.gradients
         )
         n = int(n[i]) if isinstance(n, Sequence) else int(n)
         if n < 1:
             raise MetatensorError(f"the capacity of {what}, '{path}', is {n}, not >= 1")
         if room.sample_names == (system,):
             n = systems  # a row for each system, there or not, so that rows line up
-        return replace(room, rows=(n,), gradients=below, expected=None)
+        return replace(room, rows=(n,), gradients=gradients, expected=None)
 
     return declare(room, "samples")

@@ -194,8 +194,11 @@ class Layout:
         bucket = self.bucket(batch)
         tensors, order = {}, {}
         for name, room in self.rooms.items():
-            leaves, order[name] = pad_map(name, maps[name], room, bucket, numbering)
-            tensors[name] = TensorMap._unflatten(self._structures[name], leaves)
+            structure = self._structures[name]
+            leaves, order[name] = pad_map(
+                name, maps[name], room, structure, bucket, numbering
+            )
+            tensors[name] = TensorMap._unflatten(structure, leaves)
         padded = tensors.get(ALONE, tensors)
         return PaddedBatch(padded, numbering.own, order, self.system)
 

@@ -14,8 +14,9 @@ from ..block import TensorBlock
 from ..errors import MetatensorError
 from ..labels import Labels
 from ..packing import is_increasing
+from ..structure import MapStructure
 from ..tensor import TensorMap
-from ._capacity import BlockRoom, MapRoom, Maps, systems_of, where
+from ._capacity import BlockRoom, MapRoom, Maps, below, systems_of, where
 from ._fit import check_same_room
 
 
@@ -99,16 +100,23 @@ def _needs(
     block: TensorBlock, room: BlockRoom, path: str = "samples"
 ) -> Iterator[tuple[str, int, BlockRoom]]:
     yield path, len(block), room
-    for name, below in room.gradients:
+    for name, inner in room.gradients:
         if block.has_gradient(name):
-            inner = name if path == "samples" else f"{path}/{name}"
-            yield from _needs(block.gradient(name), below, inner)
+            yield from _needs(block.gradient(name), inner, below(path, name))
 
 
 def pad_map(
-    name: str, tensor: TensorMap, room: MapRoom, bucket: int, numbering: Numbering
+    name: str,
+    tensor: TensorMap,
+    room: MapRoom,
+    structure: MapStructure,
+    bucket: int,
+    numbering: Numbering,
 ) -> tuple[list[Any], np.ndarray]:
-    """The leaves of a padded map, and where each of its blocks was (-1: nowhere)."""
+    """The leaves of a padded map, and where each of its blocks was (-1: nowhere).
+
+    :param structure: that of the room, which is made once for all batches
+    """
     dtype = np.dtype(room.dtype)
     if len(tensor) and tensor.dtype != dtype:
         raise MetatensorError(
@@ -130,15 +138,11 @@ def pad_map(
         if order[i] < 0:
             _add_nothing(leaves, of_block, bucket, dtype)
             continue
-        block = blocks[order[i]]
-        _check_block(where(name, key.print()), block, of_block)
-        place = _places(where(name, key.print()), block, numbering)
+        block, what = blocks[order[i]], where(name, key.print())
+        check_same_room(what, structure.blocks[i], block._structure)
+        place = _places(what, block, numbering)
         _add_block(leaves, block, of_block, bucket, numbering, place)
     return leaves, order
-
-
-def _check_block(what: str, block: TensorBlock, room: BlockRoom) -> None:
-    check_same_room(what, room.structure(), block._structure)
 
 
 def _places(what: str, block: TensorBlock, numbering: Numbering) -> np.ndarray | None:
@@ -158,8 +162,8 @@ def _add_nothing(
     leaves: list[Any], room: BlockRoom, bucket: int, dtype: np.dtype
 ) -> None:
     leaves += map(read_only, _empty(room, bucket, dtype))
-    for _, below in room.gradients:
-        _add_nothing(leaves, below, bucket, dtype)
+    for _, inner in room.gradients:
+        _add_nothing(leaves, inner, bucket, dtype)
 
 
 def _empty(room: BlockRoom, bucket: int, dtype: np.dtype) -> list[np.ndarray]:
@@ -194,9 +198,9 @@ def _add_block(
         labels[:, 0] = parents[labels[:, 0]]
     samples[rows] = labels
     leaves += [read_only(values), read_only(samples)]
-    for name, below in room.gradients:
+    for name, inner in room.gradients:
         gradient = block.gradient(name)
-        _add_block(leaves, gradient, below, bucket, numbering, None, place)
+        _add_block(leaves, gradient, inner, bucket, numbering, None, place)
 
 
 # --- and out again -------------------------------------------------------------------

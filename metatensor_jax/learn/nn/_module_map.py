@@ -94,17 +94,23 @@ class ModuleMap(eqx.Module):
         check_type(tensor, "tensor", TensorMap)
         modules, properties = [], []
         for key, block in tensor.items():
-            i = self.in_keys.position(key)
-            if i is None:
-                raise MetatensorError(
-                    f"there is no module for the block {key.print()}, the modules are "
-                    f"for\n{self.in_keys}"
-                )
+            i = module_of(self.in_keys, key)
             modules.append((self.modules[i],))
             labels = None if self.out_properties is None else self.out_properties[i]
             size = result_size(self.modules[i], len(block.properties), block.dtype, key)
             properties.append(result_properties(size, labels))
         return map_rows(apply_to_row, tensor, args=modules, properties=properties)
+
+
+def module_of(in_keys: Labels, key: LabelsEntry) -> int:
+    """The position of the module for a block; raise if there is none."""
+    i = in_keys.position(key)
+    if i is None:
+        raise MetatensorError(
+            f"there is no module for the block {key.print()}, the modules are for\n"
+            f"{in_keys}"
+        )
+    return i
 
 
 def apply_to_row(row: jax.Array, module: Callable[[jax.Array], jax.Array]) -> jax.Array:

@@ -11,11 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...errors import MetatensorError
 from ...labels import Labels
 from ...stacking import StackedMap, stack_blocks
 from ...tensor import TensorMap
-from ._module_map import ModuleMap, apply_to_row, result_properties, result_size
+from ._module_map import (
+    ModuleMap,
+    apply_to_row,
+    module_of,
+    result_properties,
+    result_size,
+)
 
 
 class StackedModuleMap(eqx.Module):
@@ -62,7 +67,7 @@ class StackedModuleMap(eqx.Module):
         if isinstance(tensor, TensorMap):
             return self(stack_blocks(tensor)).unstack()
         groups, args, properties = [], [], [Labels.single()] * len(tensor)
-        at = self._positions(tensor.keys)
+        at = [module_of(self.in_keys, key) for key in tensor.keys]
         for members in tensor.groups:
             for g, blocks in self._by_module(members, at).items():
                 wanted = [at[i] for i in blocks]
@@ -85,18 +90,6 @@ class StackedModuleMap(eqx.Module):
             for row, i in enumerate(members):
                 modules[i] = _pick(stacked, row)
         return ModuleMap(self.in_keys, modules, self.out_properties)
-
-    def _positions(self, keys: Labels) -> list[int]:
-        at = []
-        for key in keys:
-            i = self.in_keys.position(key)
-            if i is None:
-                raise MetatensorError(
-                    f"there is no module for the block {key.print()}, the modules are "
-                    f"for\n{self.in_keys}"
-                )
-            at.append(i)
-        return at
 
     def _by_module(
         self, members: Sequence[int], at: Sequence[int]
