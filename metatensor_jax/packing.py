@@ -22,6 +22,8 @@ _MAX_KEY = 2**62
 _HASH_FACTOR = 0x9E3779B97F4A7C15 - 2**64
 #: use a table with a place for each possible key up to this many places for each row
 _PLACES_PER_ROW = 4
+#: rows that are not in order rarely hide it for so long
+_SAMPLE = 1_000
 #: up to this many rows are looked for one after the other
 _FEW = 8
 
@@ -42,7 +44,8 @@ class _Column(NamedTuple):
         if self.width > 1:
             keys *= self.width
             keys += values
-            keys -= self.low
+            if self.low != 0:
+                keys -= self.low
 
 
 def row_keys(rows: np.ndarray) -> np.ndarray:
@@ -51,33 +54,54 @@ def row_keys(rows: np.ndarray) -> np.ndarray:
     >>> row_keys(np.array([[0, 5], [1, 4], [0, 4], [1, 4]])).tolist()
     [1, 2, 0, 2]
     """
-    keys = np.zeros(len(rows), np.int64)
-    n_keys = 1
+    return _pack_rows(rows)[0]
+
+
+def _pack_rows(rows: np.ndarray) -> tuple[np.ndarray, int]:
+    """The keys of ``rows``, and a number that is greater than all of them."""
+    keys, n_keys = np.zeros(len(rows), np.int64), 1
     for i in range(rows.shape[1] if len(rows) else 0):
         column = _Column.of(rows[:, i])
+        if column.width == 1:
+            continue
+        if n_keys == 1:  # the first one that counts
+            keys, n_keys = np.subtract(rows[:, i], column.low, dtype=np.int64), column.width
+            continue
         if n_keys * column.width > _MAX_KEY:
-            _, keys = _distinct(keys)
-            n_keys = len(keys)
+            first, keys = _distinct(keys, n_keys)
+            n_keys = len(first)
+        elif n_keys > len(rows) and is_sorted(keys):
+            # ranks are cheap here, and smaller: maybe a table of all keys is enough
+            first, keys = _runs(keys)
+            n_keys = len(first)
         column.add_to(keys, rows[:, i])
         n_keys *= column.width
-    return keys
+    return keys, n_keys
 
 
 def sort_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The sorted ``keys`` (none is negative), and the stable order that sorts them."""
     order = _order_of_high_bits(keys)
-    in_order = keys[order]
-    if not _is_sorted(in_order):
+    in_order = keys.take(order)
+    if not is_sorted(in_order):
         # some keys differ in low bits only: sort by these, then, stably, by the others
         free = 62 - len(keys).bit_length()
         order = _order_of_high_bits(keys & ((1 << free) - 1))
-        order = order[_order_of_high_bits(keys[order] >> free)]
-        in_order = keys[order]
+        order = order[_order_of_high_bits(keys.take(order) >> free)]
+        in_order = keys.take(order)
     return in_order, order
 
 
-def _is_sorted(keys: np.ndarray) -> bool:
-    return bool(np.all(keys[1:] >= keys[:-1]))
+def is_sorted(values: np.ndarray) -> bool:
+    """Does no value follow a greater one?"""
+    if len(values) > 2 * _SAMPLE and not is_sorted(values[:_SAMPLE]):
+        return False
+    return bool(np.all(values[1:] >= values[:-1]))
+
+
+def is_inside(index: np.ndarray, n: int) -> bool:
+    """Are all of these indices of ``n`` rows?"""
+    return len(index) == 0 or bool(index.min() >= 0 and index.max() < n)
 
 
 def _order_of_high_bits(keys: np.ndarray) -> np.ndarray:
@@ -87,7 +111,7 @@ def _order_of_high_bits(keys: np.ndarray) -> np.ndarray:
     travels in the lowest bits.
     """
     n = len(keys)
-    if _is_sorted(keys):
+    if is_sorted(keys):
         return np.arange(n)
     bits = n.bit_length()
     packed = keys >> max(0, int(keys.max()).bit_length() + bits - 62)
@@ -130,6 +154,8 @@ def _hash(rows: np.ndarray) -> np.ndarray:
 
 def is_increasing(rows: np.ndarray) -> bool:
     """Is each row greater than the one before?"""
+    if len(rows) > 2 * _SAMPLE and not is_increasing(rows[:_SAMPLE]):
+        return False
     undecided = np.ones(max(len(rows) - 1, 0), bool)
     for i in range(rows.shape[1]):
         before, after = rows[:-1, i], rows[1:, i]
@@ -149,9 +175,9 @@ def unique_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     >>> first.tolist(), inverse.tolist()
     ([1, 0], [1, 0, 1])
     """
-    if rows.shape[1] == 1 and _is_sorted(rows[:, 0]):
+    if rows.shape[1] == 1 and is_sorted(rows[:, 0]):
         return _runs(rows[:, 0])
-    return _distinct(row_keys(rows))
+    return _distinct(*_pack_rows(rows))
 
 
 def distinct_rows(tables: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -167,17 +193,33 @@ def distinct_rows(tables: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.nda
     first, inverse = unique_rows(rows)
     ends = np.cumsum([len(table) for table in tables])
     parts = [inverse[end - len(t) : end] for t, end in zip(tables, ends, strict=True)]
-    return rows[first], parts
+    return rows.take(first, axis=0), parts
 
 
-def _distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if _is_sorted(keys):
+def _distinct(keys: np.ndarray, n_keys: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same for keys, all of them smaller than ``n_keys``."""
+    if is_sorted(keys):
         return _runs(keys)
+    if n_keys <= _PLACES_PER_ROW * len(keys):
+        return _ranks(keys, n_keys)
     in_order, order = sort_keys(keys)
     first, run = _runs(in_order)
     inverse = np.empty(len(order), np.int64)
     inverse[order] = run
     return order[first], inverse
+
+
+def _ranks(keys: np.ndarray, n_keys: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same with a table of all possible keys, without sorting."""
+    is_there = np.zeros(n_keys, bool)
+    is_there[keys] = True
+    present = np.flatnonzero(is_there)
+    rank = np.empty(n_keys, np.int64)
+    rank[present] = np.arange(len(present))
+    inverse = rank.take(keys)
+    first = np.empty(len(present), np.int64)
+    first[inverse[::-1]] = np.arange(len(keys))[::-1]  # the last one written counts
+    return first, inverse
 
 
 def _runs(in_order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -282,7 +324,7 @@ class RowIndex:
             # probes that are nearly sorted walk through the table in order: this takes
             # a tenth of the time where the table does not fit in the caches
             order = _order_of_high_bits(keys)
-            probes = keys[order]
+            probes = keys.take(order)
             at = np.searchsorted(self._keys, probes)
             found = self._keys.take(at, mode="clip") == probes
             positions[order] = np.where(

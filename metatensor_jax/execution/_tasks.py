@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import MetatensorError
-from ..packing import run_starts
+from ..packing import is_inside, is_sorted, run_starts
 
 Index = Any  # integer array with one row number per row, of NumPy or JAX
 
@@ -315,11 +315,11 @@ class ScatterTask(Task):
         rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         indices = [np.asarray(index) for index in self.destinations]
         destinations = indices[0] if len(indices) == 1 else np.concatenate(indices)
-        inside = (destinations >= 0) & (destinations < self.n_rows)
-        if not bool(np.all(inside)):
+        if not is_inside(destinations, self.n_rows):
+            inside = (destinations >= 0) & (destinations < self.n_rows)
             rows, destinations = rows[inside], destinations[inside]
         if not self.in_order:
-            if rows.dtype.kind == "f" and math.prod(rows.shape[1:]) <= _FEW_COLUMNS:
+            if math.prod(rows.shape[1:]) <= _FEW_COLUMNS:
                 return _sum_columns(rows, destinations, self.n_rows)
             rows, destinations = _sorted_rows(rows, destinations)
         return _sum_runs(rows, destinations, self.n_rows)
@@ -362,10 +362,10 @@ def _concatenate(indices: Sequence[Index]) -> Any:
 def _sorted_rows(
     rows: np.ndarray, destinations: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    if not bool(np.any(destinations[1:] < destinations[:-1])):
+    if is_sorted(destinations):
         return rows, destinations
     order = np.argsort(destinations, kind="stable")
-    return rows[order], destinations[order]
+    return rows.take(order, axis=0), destinations.take(order)
 
 
 def _sum_runs(rows: np.ndarray, destinations: np.ndarray, n_rows: int) -> np.ndarray:
@@ -379,13 +379,17 @@ def _sum_runs(rows: np.ndarray, destinations: np.ndarray, n_rows: int) -> np.nda
 
 #: up to this many columns are summed one by one, rather than to sort the rows first
 _FEW_COLUMNS = 8
+#: rows that stay in the caches while their columns are summed
+_ROWS_AT_ONCE = 1 << 14
 
 
 def _sum_columns(rows: np.ndarray, destinations: np.ndarray, n_rows: int) -> np.ndarray:
-    """The same for rows in any order: counting with weights, in double precision."""
-    columns = rows.reshape(len(rows), math.prod(rows.shape[1:]))
-    sums = [np.bincount(destinations, column, n_rows) for column in columns.T]
-    out = np.zeros((n_rows, len(sums)), rows.dtype)
-    for i, column in enumerate(sums):
-        out[:, i] = column
-    return out.reshape((n_rows, *rows.shape[1:]))
+    """The same for rows in any order."""
+    shape = rows.shape[1:]
+    out = np.zeros((n_rows, math.prod(shape)), rows.dtype)
+    rows = rows.reshape(len(rows), out.shape[1])
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        here = slice(start, start + _ROWS_AT_ONCE)
+        for i in range(out.shape[1]):
+            np.add.at(out[:, i], destinations[here], rows[here, i])
+    return out.reshape((n_rows, *shape))

@@ -22,7 +22,7 @@ from ..execution import (
     merge_traced,
 )
 from ..labels import Labels
-from ..packing import distinct_rows, is_increasing
+from ..packing import distinct_rows, is_increasing, is_inside, is_sorted
 from ..tensor import TensorMap
 from ._operands import (
     Operand,
@@ -291,7 +291,7 @@ def _is_one_to_one(destinations: Sequence[Index], n: int) -> bool:
         return False
     taken = np.zeros(n, bool)
     for index in destinations:
-        if len(index) and (index.min() < 0 or index.max() >= n):
+        if not is_inside(index, n):
             return False
         taken[index] = True
     return bool(taken.all())
@@ -305,7 +305,7 @@ def _in_order(destinations: Sequence[Index]) -> bool:
             return False
         if len(index) == 0:
             continue
-        if index[0] < last or bool(np.any(index[1:] < index[:-1])):
+        if index[0] < last or not is_sorted(index):
             return False
         last = index[-1]
     return True
@@ -366,12 +366,12 @@ def _follow_one(
         if destination is not None:
             target = destination
         rows, parents = _find_followers(source, target, gradient.parents, n_parents)
-        inside = (parents >= 0) & (parents < n_rows)
-        if not bool(np.all(inside)):
+        if not is_inside(target, n_rows):
+            inside = (parents >= 0) & (parents < n_rows)
             rows = np.flatnonzero(inside) if rows is None else rows[inside]
             parents = parents[inside]
     values = gradient.samples.values
-    values = (values if rows is None else values[rows]).copy()
+    values = values.copy() if rows is None else values.take(rows, axis=0)
     values[:, 0] = parents
     return rows, Labels._make(names, values)
 
@@ -385,7 +385,7 @@ def _find_followers(
 ) -> tuple[np.ndarray | None, np.ndarray]:
     """Which gradient rows follow their parents, and the new row of each parent."""
     if source is None:
-        return None, target[parents]
+        return None, target.take(parents)
     inside = source < n_parents
     source, target = source[inside], target[inside]
     new_row = np.full(n_parents, -1)
@@ -437,4 +437,4 @@ def _reorder(
             destination = np.arange(offset, offset + piece.n_rows)
         moved.append(piece._replace(destination=position[destination]))
         offset += piece.n_rows
-    return moved, Labels._make(samples._names, samples.values[order])
+    return moved, Labels._make(samples._names, samples.values.take(order, axis=0))
