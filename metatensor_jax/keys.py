@@ -21,6 +21,7 @@ from .errors import MetatensorError
 from .execution import execute
 from .facade import implements
 from .labels import Labels
+from .once import Once
 from .operations.selection import take_properties
 from .packing import distinct_rows, is_increasing, unique_rows
 from .rows import Move, end_to_end, map_rows, move_rows, plan_move
@@ -48,15 +49,15 @@ def keys_to_samples(
         return tensor
     groups = _group_keys(tensor, moved)
     tensor = _same_properties(tensor, groups, fill_value)
+    stack, once = _stack_sorted if sort_samples else _stack, Once()
     plans = []
     for members in groups.members:
         blocks = tensor.blocks_by_id(members)
         _check_same_components(tensor, members, "keys_to_samples")
-        parts = [
-            _append_columns(block.samples, moved, groups.moved.values[i])
-            for block, i in zip(blocks, members, strict=True)
-        ]
-        plans.append(_plan_stack(blocks, parts, sort_samples))
+        entries = [tuple(groups.moved.values[i].tolist()) for i in members]
+        samples, places = once(stack, [b.samples for b in blocks], moved, entries)
+        moves = [Move(b, destination=p) for b, p in zip(blocks, places, strict=True)]
+        plans.append(plan_move(moves, samples, once=once))
     return execute(TensorMap._make(groups.keys, plans, tensor._structure.info))
 
 
@@ -101,24 +102,40 @@ def _check_same_components(
                 check_same_axes(first, other, what, ["components"])
 
 
-def _append_columns(labels: Labels, names: Sequence[str], row: np.ndarray) -> Labels:
-    for name, value in zip(names, row.tolist(), strict=True):
+#: the samples of several blocks, and where those of each block are among them; None:
+#: after those of the block before, or, side by side, where they are
+_Placed = tuple[Labels, Sequence[np.ndarray | None]]
+
+
+def _stack(
+    samples: Sequence[Labels], names: Sequence[str], entries: Sequence[tuple[int, ...]]
+) -> _Placed:
+    """The samples of all blocks end to end, each with an entry in new columns."""
+    parts = [
+        _append_columns(labels, names, entry)
+        for labels, entry in zip(samples, entries, strict=True)
+    ]
+    return end_to_end(parts), [None] * len(parts)
+
+
+def _stack_sorted(
+    samples: Sequence[Labels], names: Sequence[str], entries: Sequence[tuple[int, ...]]
+) -> _Placed:
+    """The same, sorted if the samples are known."""
+    stacked, places = _stack(samples, names, entries)
+    if not stacked.is_static:
+        return stacked, places
+    rows, (places,) = distinct_rows([stacked.values])
+    ends = np.cumsum([len(labels) for labels in samples])
+    return Labels._make(stacked._names, rows), np.split(places, ends[:-1])
+
+
+def _append_columns(
+    labels: Labels, names: Sequence[str], entry: tuple[int, ...]
+) -> Labels:
+    for name, value in zip(names, entry, strict=True):
         labels = labels.append(name, np.full(len(labels), value, np.int32))
     return labels
-
-
-def _plan_stack(
-    blocks: Sequence[TensorBlock], parts: Sequence[Labels], sort_samples: bool
-) -> TensorBlock:
-    """Blocks end to end, with sorted samples if these are known."""
-    if not (sort_samples and all(part.is_static for part in parts)):
-        return plan_move([Move(block) for block in blocks], end_to_end(parts))
-    ordered, positions = distinct_rows([part.values for part in parts])
-    moves = [
-        Move(block, destination=index)
-        for block, index in zip(blocks, positions, strict=True)
-    ]
-    return plan_move(moves, Labels._make(parts[0]._names, ordered))
 
 
 def _same_properties(
@@ -129,7 +146,7 @@ def _same_properties(
     for members in groups.members:
         union = properties[members[0]]
         for i in members[1:]:
-            union = union.union(properties[i])
+            union = union if properties[i] == union else union.union(properties[i])
         for i in members:
             properties[i] = union
     pairs = list(zip(properties, tensor, strict=True))
@@ -177,9 +194,9 @@ def keys_to_properties(
         wanted = None
     options = (groups.moved, wanted, fill_value)
     with in_operation("keys_to_properties"):
-        samples = _Samples(sort_samples)
+        once = Once()
         plans = [
-            _plan_columns(tensor, members, samples, *options)
+            _plan_columns(tensor, members, sort_samples, once, *options)
             for members in groups.members
         ]
     return execute(TensorMap._make(groups.keys, plans, tensor._structure.info))
@@ -188,7 +205,8 @@ def keys_to_properties(
 def _plan_columns(
     tensor: TensorMap,
     members: Sequence[int],
-    samples_of: _Samples,
+    sort_samples: bool,
+    once: Once,
     moved: Labels,
     wanted: Labels | None,
     fill_value: float,
@@ -196,11 +214,8 @@ def _plan_columns(
     """The blocks of one new key side by side, on the samples of all of them."""
     blocks = tensor.blocks_by_id(members)
     _check_same_components(tensor, members, "keys_to_properties")
-    samples, destinations = samples_of(blocks)
-    moves = [
-        Move(block, destination=index)
-        for block, index in zip(blocks, destinations, strict=True)
-    ]
+    samples, places = once(_all_samples, [b.samples for b in blocks], sort_samples)
+    moves = [Move(b, destination=p) for b, p in zip(blocks, places, strict=True)]
     entries = Labels._make(moved._names, moved.values[np.array(members)])
     if wanted is None:
         wanted = entries
@@ -210,7 +225,7 @@ def _plan_columns(
         chosen.append(_nothing(blocks, len(samples)) if at is None else moves[at])
         parts.append(blocks[at or 0].properties)
     properties = _with_entries(wanted, parts)
-    return plan_move(chosen, samples, properties, "side by side", fill_value)
+    return plan_move(chosen, samples, properties, "side by side", fill_value, once=once)
 
 
 def _with_entries(entries: Labels, parts: Sequence[Labels]) -> Labels:
@@ -221,45 +236,23 @@ def _with_entries(entries: Labels, parts: Sequence[Labels]) -> Labels:
     return Labels(names, np.concatenate([rows, columns], axis=1), assume_unique=True)
 
 
-class _Samples:
-    """The samples of all blocks side by side: found once for those that are equal.
-
-    The blocks of different ``o3_lambda``, say, are often of the same atoms.
-    """
-
-    def __init__(self, sort_samples: bool) -> None:
-        self._sort = sort_samples
-        self._known: dict[tuple[bytes, ...], tuple[Labels, list[Any]]] = {}
-
-    def __call__(self, blocks: Sequence[TensorBlock]) -> tuple[Labels, list[Any]]:
-        if not all(block.samples.is_static for block in blocks):
-            return _all_samples(blocks, self._sort)
-        key = tuple([block.samples.digest for block in blocks])
-        if key not in self._known:
-            self._known[key] = _all_samples(blocks, self._sort)
-        return self._known[key]
-
-
-def _all_samples(
-    blocks: Sequence[TensorBlock], sort_samples: bool
-) -> tuple[Labels, list[Any]]:
-    """The samples of all blocks, and where those of each block are among them."""
-    samples = blocks[0].samples
-    if all(b.samples is samples or b.samples == samples for b in blocks[1:]):
-        rows = [None] * len(blocks)
-        if not (sort_samples and samples.is_static):
-            return samples, rows
-        if is_increasing(samples.values):
-            return samples, rows
-        ordered, positions = distinct_rows([samples.values])
-        return Labels._make(samples._names, ordered), positions * len(blocks)
+def _all_samples(of_blocks: Sequence[Labels], sort_samples: bool) -> _Placed:
+    """The samples of all blocks, for columns side by side."""
+    first = of_blocks[0]
+    if all(labels is first or labels == first for labels in of_blocks[1:]):
+        places = [None] * len(of_blocks)
+        if not (sort_samples and first.is_static) or is_increasing(first.values):
+            return first, places
+        rows, places = distinct_rows([first.values])
+        return Labels._make(first._names, rows), places * len(of_blocks)
     if sort_samples:
-        tables = [block.samples._host_values("keys_to_properties") for block in blocks]
-        ordered, positions = distinct_rows(tables)
-        return Labels._make(samples._names, ordered), positions
-    for block in blocks[1:]:
-        samples = samples.union(block.samples)
-    return samples, [samples.select(block.samples) for block in blocks]
+        tables = [labels._host_values("keys_to_properties") for labels in of_blocks]
+        rows, places = distinct_rows(tables)
+        return Labels._make(first._names, rows), places
+    union = first
+    for labels in of_blocks[1:]:
+        union = union.union(labels)
+    return union, [union.select(labels) for labels in of_blocks]
 
 
 def _nothing(blocks: Sequence[TensorBlock], n_samples: int) -> Move:

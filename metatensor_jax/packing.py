@@ -65,7 +65,8 @@ def _pack_rows(rows: np.ndarray) -> tuple[np.ndarray, int]:
         if column.width == 1:
             continue
         if n_keys == 1:  # the first one that counts
-            keys, n_keys = np.subtract(rows[:, i], column.low, dtype=np.int64), column.width
+            keys = np.subtract(rows[:, i], column.low, dtype=np.int64)
+            n_keys = column.width
             continue
         if n_keys * column.width > _MAX_KEY:
             first, keys = _distinct(keys, n_keys)

@@ -366,6 +366,22 @@ def test_maps_seen_before_are_not_planned_again(monkeypatch):
     _assert_same_arrays(again, first)
 
 
+@pytest.mark.parametrize("arrays", ["numpy", "jax"])
+def test_maps_seen_often_get_a_program_for_their_results(arrays, compiled):
+    a = b = _many_blocks(0).to(arrays=arrays)
+    first = map_rows(_pair, a, b)
+    compiled()
+    in_each = []
+    for _ in range(20):
+        again = map_rows(_pair, a, b)
+        in_each.append(compiled())
+        _assert_same_arrays(again, first)
+        for one, other in zip(again._leaves, first._leaves, strict=True):
+            assert one.sharding == other.sharding
+            assert one.committed == other.committed
+    assert sum(in_each) == max(in_each) == 1
+
+
 def test_plans_depend_on_all_but_the_data():
     x = _many_blocks(0)
     for exponent in (2, 3):

@@ -978,7 +978,7 @@ def test_no_python_loop_over_rows(kind: str) -> None:
         assert labels != half
         hash(labels)
 
-    few, many = (python_lines(lambda n=n: use(n)) for n in (100, 10_000))
+    few, many = (python_lines(lambda n=n: use(n)) for n in (20_000, 100_000))
     assert few > 50
     assert many <= few + 20  # a sort of large keys may need another pass
 

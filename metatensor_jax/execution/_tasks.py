@@ -208,7 +208,7 @@ class GatherTask(Task):
     def read(self) -> np.ndarray:
         pieces = [piece.read(fill_value=self.fill_value) for piece in self.pieces]
         joined = np.concatenate(pieces, self.axis) if len(pieces) > 1 else pieces[0]
-        return joined if self.order is None else joined[self.order]
+        return joined if self.order is None else joined.take(self.order, axis=0)
 
 
 @functools.partial(
@@ -273,10 +273,13 @@ class PlaceTask(Task):
             if self.axis == 0:
                 out[index] = rows
                 continue
-            stop = start + piece.row_shape[-1]
-            columns = out[..., start:stop]
-            columns[slice(None) if index is None else index] = rows
-            start = stop
+            if rows.size != 0:
+                source = np.ascontiguousarray(rows, dtype)
+                columns = _as_elements(out, start, rows.shape[-1])
+                columns[slice(None) if index is None else index] = _as_elements(
+                    source, 0, rows.shape[-1]
+                )
+            start += rows.shape[-1]
         return out
 
 
@@ -351,6 +354,17 @@ def map_over_rows(
     """``function`` of each row."""
     in_axes = (0,) * len(rows) + (None,) * len(args)
     return jax.vmap(function, in_axes=in_axes)(*rows, *args)
+
+
+def _as_elements(array: np.ndarray, start: int, width: int) -> np.ndarray:
+    """Neighbouring columns as one: NumPy copies large elements faster than small ones.
+
+    :param start: the first of these columns
+    :param width: how many they are
+    """
+    element = f"V{width * array.itemsize}"
+    offset, strides = start * array.itemsize, array.strides[:-1]
+    return np.ndarray(array.shape[:-1], element, array, offset, strides)
 
 
 def _concatenate(indices: Sequence[Index]) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 from ..checks import as_names, block_form, check_type, in_operation
 from ..errors import MetatensorError, TracedLabelsError
 from ..labels import Labels
+from ..once import for_each
 from ..packing import RowIndex, unique_rows
 from ..rows import Move, map_rows, move_rows
 from ..tensor import TensorMap
@@ -133,7 +134,8 @@ def _over_samples(
     check_type(tensor, "tensor", TensorMap)
     kept = _names_left(tensor.sample_names, sample_names, "sample", tensor)
     with in_operation(f"{kind}_over_samples"):
-        pairs = [_group(block.samples, kept, out_samples) for block in tensor]
+        samples = [block.samples for block in tensor]
+        pairs = for_each(lambda labels: _group(labels, kept, out_samples), samples)
         groups = _Groups([left for left, _ in pairs], [index for _, index in pairs])
         return _OVER_SAMPLES[kind](tensor, groups)
 

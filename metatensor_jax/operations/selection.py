@@ -11,6 +11,7 @@ from ..checks import axis_labels, block_form, check_axis, check_type, in_operati
 from ..collector import collection_paused
 from ..errors import MetatensorError
 from ..labels import Labels
+from ..once import for_each
 from ..packing import unique_rows
 from ..rows import Move, cut_rows, join_rows, map_rows, move_rows
 from ..tensor import TensorMap
@@ -44,7 +45,9 @@ def slice(tensor: TensorMap, axis: str, selection: Selection) -> TensorMap:
     take = take_samples if axis == "samples" else take_properties
     with in_operation("slice"):
         labels = [axis_labels(block, axis)[0] for block in tensor]
-        return take(tensor, [_positions(part, selection, axis) for part in labels])
+        return take(
+            tensor, for_each(lambda part: _positions(part, selection, axis), labels)
+        )
 
 
 @collection_paused()
@@ -79,7 +82,8 @@ def split(
     if axis == "properties":
         return [slice(tensor, axis, selection) for selection in selections]
     with in_operation("split"):
-        pairs = [_all_positions(block.samples, selections) for block in tensor]
+        samples = [block.samples for block in tensor]
+        pairs = for_each(lambda labels: _all_positions(labels, selections), samples)
         in_order = take_samples(tensor, [positions for positions, _ in pairs])
         runs = [cut_rows(b, n) for b, (_, n) in zip(in_order, pairs, strict=True)]
     info = tensor._structure.info
@@ -193,7 +197,7 @@ def take_samples(
 
     :param order_gradients: see :func:`move_rows`
     """
-    samples = [_pick(b.samples, p) for b, p in zip(tensor, positions, strict=True)]
+    samples = for_each(_pick, [block.samples for block in tensor], positions)
     move = Move(tensor, source=positions)
     return move_rows([move], samples, order_gradients=order_gradients)
 
@@ -239,8 +243,7 @@ def take_properties(
     :param properties: labels of the columns; those at the positions if None
     """
     if properties is None:
-        pairs = zip(tensor, positions, strict=True)
-        properties = [_pick(block.properties, index) for block, index in pairs]
+        properties = for_each(_pick, [b.properties for b in tensor], positions)
     missing = [i >= len(b.properties) for i, b in zip(positions, tensor, strict=True)]
     function: Any = _take_columns
     args: list[Any] = [(index,) for index in positions]

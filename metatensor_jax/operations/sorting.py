@@ -19,6 +19,7 @@ from ..checks import (
 )
 from ..errors import MetatensorError
 from ..labels import Labels
+from ..once import for_each
 from ..packing import row_keys, sort_keys, unique_rows
 from ..rows import map_rows
 from ..tensor import TensorMap
@@ -59,12 +60,15 @@ def sort(
         order = sort_keys(row_keys(rows))[1]
         return order[::-1] if descending else order
 
+    def order_of_labels(labels: Labels) -> np.ndarray:
+        return order_of(labels._host_values("sorting samples"))
+
     if "keys" in names:
         tensor = keep_blocks(tensor, order_of(tensor.keys.values))
     if "samples" in names:
         with in_operation("sort"):
-            tables = [block.samples._host_values("sorting samples") for block in tensor]
-            tensor = take_samples(tensor, [order_of(t) for t in tables], order_of)
+            samples = [block.samples for block in tensor]
+            tensor = take_samples(tensor, for_each(order_of_labels, samples), order_of)
     if "components" in names:
         tensor = _sort_components(tensor, order_of)
     if "properties" in names:

@@ -1,0 +1,64 @@
+"""Host work that is done once for blocks with equal labels.
+
+The blocks of one map often have equal samples, those of all ``o3_lambda``, say. What is
+worked out from labels is worked out once for them. As the results are the same objects,
+what is worked out from these is shared as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .arrays import is_jax
+from .labels import Labels
+
+_Result = TypeVar("_Result")
+
+
+class Once:
+    """Calls a function once for equal labels, the same arrays, and equal other values.
+
+    >>> once = Once()
+    >>> a, b = Labels.range("s", 2), Labels.range("s", 2)
+    >>> once(list, a) is once(list, a)
+    True
+    """
+
+    def __init__(self) -> None:
+        # with the arguments, so that their identities stay what they are
+        self._results: dict[Any, tuple[Any, Any]] = {}
+
+    def __call__(self, function: Callable[..., _Result], *args: Any) -> _Result:
+        """``function(*args)``, or what it gave before."""
+        key = (function, *map(_identity, args))
+        known = self._results.get(key)
+        if known is None:
+            known = self._results[key] = args, function(*args)
+        return known[1]
+
+
+def for_each(
+    function: Callable[..., _Result], *columns: Iterable[Any]
+) -> list[_Result]:
+    """``function`` of each row of these columns, called once for rows that are equal.
+
+    >>> for_each(len, [Labels.range("s", 2), Labels.range("s", 3)])
+    [2, 3]
+    """
+    once = Once()
+    return [once(function, *row) for row in zip(*columns, strict=True)]
+
+
+def _identity(value: Any) -> Any:
+    """Equal for values that a function can not tell apart."""
+    if isinstance(value, Labels):
+        # finding out whether others are equal would take longer than what is saved
+        return value._digest or id(value)
+    if isinstance(value, (tuple, list)):
+        return tuple([_identity(item) for item in value])
+    if isinstance(value, np.ndarray) or is_jax(value):
+        return id(value)
+    return value
