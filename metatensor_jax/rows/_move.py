@@ -62,6 +62,13 @@ class _Piece(NamedTuple):
 
 Arrangement = Literal["end to end", "side by side"]
 
+#: calls a function: an object of :class:`Once`, or one without a memory
+_Once = Callable[..., Any]
+
+
+def _directly(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
+
 
 def move_rows(
     moves: Sequence[Move],
@@ -136,12 +143,12 @@ def plan_move(
     arrangement: Arrangement = "end to end",
     fill_value: float = 0.0,
     order_gradients: OrderOfRows | None = None,
-    once: Once | None = None,
+    once: _Once = _directly,
 ) -> TensorBlock:
     """The plan of :func:`move_rows` for blocks: a block whose leaves are tasks.
 
     :param once: shared by blocks of one map, so that those with equal labels share
-        what is worked out from these
+        what is worked out from these; not worth it for a single block
     """
     pieces = []
     for block, source, destination in moves:
@@ -156,7 +163,9 @@ def plan_move(
     _check_places(pieces, samples, arrangement)
     columns = pieces[0].operand.properties if properties is None else properties
     plan = _plan_beside if arrangement == "side by side" else _plan_along
-    return plan(pieces, samples, columns, fill_value, order_gradients, once or Once())
+    return plan(
+        pieces, samples, columns, fill_value, order_gradients, once or _directly
+    )
 
 
 def _check_places(
@@ -194,7 +203,7 @@ def _plan_along(
     properties: Labels,
     fill_value: Any,
     order: OrderOfRows | None,
-    once: Once,
+    once: _Once,
 ) -> TensorBlock:
     """Rows end to end, or added to their destinations."""
     rows = tuple([_taken(piece) for piece in pieces])
@@ -221,7 +230,7 @@ def _plan_beside(
     properties: Labels,
     fill_value: Any,
     order: OrderOfRows | None,
-    once: Once,
+    once: _Once,
 ) -> TensorBlock:
     """Rows side by side: each piece is some columns of the result."""
     for piece in pieces:
@@ -251,7 +260,7 @@ def _followers(
     pieces: Sequence[_Piece],
     n_rows: int,
     order: OrderOfRows | None,
-    once: Once,
+    once: _Once,
 ) -> tuple[list[_Piece], Labels]:
     """The gradient rows that follow the rows of each piece, and their new labels."""
     links = []
@@ -278,7 +287,7 @@ def _taken(piece: _Piece) -> Rows:
 
 
 def _added(
-    rows: tuple[Rows, ...], destinations: tuple[Any, ...], n: int, once: Once
+    rows: tuple[Rows, ...], destinations: tuple[Any, ...], n: int, once: _Once
 ) -> Any:
     """Rows added to their destinations; only placed there, if none is shared."""
     if once(_is_one_to_one, destinations, n):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from ..block import TensorBlock
 from ..errors import TracedLabelsError
 from ..execution import Index, Rows
 from ..labels import Labels
+from ..structure import BlockStructure
 
 
 class Operand(NamedTuple):
@@ -27,15 +28,16 @@ class Operand(NamedTuple):
     @classmethod
     def of(cls, block: TensorBlock) -> Operand:
         """All rows of this block."""
-        structure = block._structure
-        gradients = {name: cls.of(gradient) for name, gradient in block.gradients()}
-        return cls(
-            Rows(block.values),
-            block.samples,
-            structure.components,
-            structure.properties,
-            gradients,
-        )
+        return cls._read(block._structure, iter(block._leaves))
+
+    @classmethod
+    def _read(cls, structure: BlockStructure, leaves: Iterator[Any]) -> Operand:
+        """The next block of these leaves; making blocks of gradients takes longer."""
+        rows, samples = Rows(next(leaves)), structure.samples
+        if samples is None:
+            samples = Labels._make(structure.sample_names, next(leaves), static=False)
+        gradients = {name: cls._read(x, leaves) for name, x in structure.gradients}
+        return cls(rows, samples, structure.components, structure.properties, gradients)
 
     @classmethod
     def of_array(cls, array: Any, samples: Labels) -> Operand:
