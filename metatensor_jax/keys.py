@@ -22,9 +22,8 @@ from .execution import execute
 from .facade import implements
 from .labels import Labels
 from .once import Once
-from .operations.selection import take_properties
 from .packing import distinct_rows, is_increasing, unique_rows
-from .rows import Move, end_to_end, map_rows, move_rows, plan_move
+from .rows import Move, end_to_end, map_rows, move_rows, plan_move, take_properties
 from .tensor import TensorMap
 
 

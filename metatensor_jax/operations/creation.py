@@ -47,7 +47,14 @@ def ones_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
 
 
 def empty_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
-    """A map with the metadata of another one, any values. See :func:`zeros_like`."""
+    """A map with the metadata of another one, any values. See :func:`zeros_like`.
+
+    Gradients are any numbers as well, and not derivatives.
+
+    >>> tensor = TensorMap(Labels.single(), [block_from_array(np.ones((2, 1), "f4"))])
+    >>> empty_like(tensor).block().values.dtype
+    dtype('float32')
+    """
     return _like(tensor, gradients, lambda x: _namespace(x).empty_like(x))
 
 
@@ -130,7 +137,15 @@ def make_contiguous(tensor: TensorMap) -> TensorMap:
 
 
 def is_contiguous(tensor: TensorMap) -> bool:
-    """Are all arrays contiguous in memory? See :func:`make_contiguous`."""
+    """Are all arrays contiguous in memory, those of gradients included?
+
+    Arrays of JAX always are. See :func:`make_contiguous` for maps that are not.
+
+    :param tensor: a map
+
+    >>> is_contiguous(TensorMap(Labels.single(), [block_from_array(np.ones((3, 2)))]))
+    True
+    """
     check_type(tensor, "tensor", TensorMap)
     arrays = [inner.values for block in tensor for _, inner in block._walk()]
     return all(not isinstance(x, np.ndarray) or x.flags.c_contiguous for x in arrays)

@@ -38,7 +38,9 @@ def append_dimension(tensor: TensorMap, axis: str, name: str, values: Any) -> Te
 def insert_dimension(
     tensor: TensorMap, axis: str, index: int, name: str, values: Any
 ) -> TensorMap:
-    """Add a dimension before the one at ``index``, see :func:`append_dimension`.
+    r"""Add a dimension before the one at ``index``, see :func:`append_dimension`.
+
+    .. math:: y_i = x_i \qquad \nabla y_i = \nabla x_i
 
     :param index: position of the new dimension
 
@@ -53,7 +55,7 @@ def insert_dimension(
 def permute_dimensions(
     tensor: TensorMap, axis: str, dimensions_indexes: Sequence[int]
 ) -> TensorMap:
-    """Put dimensions in another order; values and gradients stay the same.
+    r"""Put dimensions in another order: :math:`y = x`, :math:`\nabla y = \nabla x`.
 
     The other arguments are those of :func:`append_dimension`.
 
@@ -69,9 +71,10 @@ def permute_dimensions(
 
 
 def remove_dimension(tensor: TensorMap, axis: str, name: str) -> TensorMap:
-    """Remove a dimension; the labels must be unique without it.
+    r"""Remove a dimension; the labels must be unique without it.
 
-    The arguments are those of :func:`append_dimension`. Values and gradients stay.
+    The arguments are those of :func:`append_dimension`, and so are values and gradients
+    of the result: :math:`y = x`, :math:`\nabla y = \nabla x`.
 
     >>> import metatensor_jax as mts
     >>> block = mts.block_from_array(np.ones((2, 1)))
@@ -83,9 +86,9 @@ def remove_dimension(tensor: TensorMap, axis: str, name: str) -> TensorMap:
 
 
 def rename_dimension(tensor: TensorMap, axis: str, old: str, new: str) -> TensorMap:
-    """Give a dimension another name; of samples, also where gradients have it.
+    r"""Give a dimension another name; of samples, also where gradients have it.
 
-    Values and gradients stay the same.
+    Values and gradients stay the same: :math:`y = x`, :math:`\nabla y = \nabla x`.
 
     :param old: name of the dimension
     :param new: its new name

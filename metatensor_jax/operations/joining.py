@@ -78,7 +78,15 @@ def join(
 def join_blocks(
     blocks: Sequence[TensorBlock], axis: str, add_dimension: str | None = None
 ) -> TensorBlock:
-    """Join blocks along samples or properties, see :func:`join`."""
+    r"""Join blocks along samples or properties, see :func:`join`.
+
+    .. math:: y_i = x_{s(i)} \qquad \nabla y_i = \nabla x_{s(i)}
+
+    >>> import metatensor_jax as mts
+    >>> x = mts.block_from_array(np.ones((1, 2)))
+    >>> join_blocks([x, x], "samples", add_dimension="block").shape
+    (2, 2)
+    """
     _check_sequence(blocks, "blocks", TensorBlock)
     key = Labels.single()
     tensors = [TensorMap._make(key, [block]) for block in blocks]

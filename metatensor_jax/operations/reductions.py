@@ -310,8 +310,18 @@ def mean_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
 def var_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
     r"""The variance over properties that differ in ``property_names`` only.
 
-    See :func:`var_over_samples` for its definition, and :func:`sum_over_properties`
-    for the arguments.
+    .. math::
+        y_{iQ} = \frac{1}{|Q|} \sum_{q \in Q} |x_{iq} - \bar{x}_{iQ}|^2 \qquad
+        \nabla y_{iQ} = \frac{2}{|Q|} \sum_{q \in Q} \mathrm{Re}
+        \left[ \overline{(x_{iq} - \bar{x}_{iQ})} \nabla x_{iq} \right]
+
+    with the mean :math:`\bar{x}_{iQ}`. The arguments are those of
+    :func:`sum_over_properties`.
+
+    >>> import metatensor_jax as mts
+    >>> x = TensorMap(Labels.single(), [mts.block_from_array(np.float32([[1, 5]]))])
+    >>> var_over_properties(x, "property").block().values.tolist()
+    [[4.0]]
     """
     return _over_properties("var", tensor, property_names)
 
@@ -319,8 +329,16 @@ def var_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
 def std_over_properties(tensor: TensorMap, property_names: Names) -> TensorMap:
     r"""The standard deviation over properties that differ in these names only.
 
-    See :func:`std_over_samples` for its definition, and :func:`sum_over_properties`
-    for the arguments.
+    .. math:: y_{iQ} = \sqrt{v_{iQ}} \qquad
+        \nabla y_{iQ} = \frac{\nabla v_{iQ}}{2 \sqrt{v_{iQ}}}
+
+    with the variance :math:`v_{iQ}`. Where it is zero, so is the gradient. The
+    arguments are those of :func:`sum_over_properties`.
+
+    >>> import metatensor_jax as mts
+    >>> x = TensorMap(Labels.single(), [mts.block_from_array(np.float32([[1, 5]]))])
+    >>> std_over_properties(x, "property").block().values.tolist()
+    [[2.0]]
     """
     return _over_properties("std", tensor, property_names)
 

@@ -21,9 +21,9 @@ from ..errors import MetatensorError
 from ..labels import Labels
 from ..once import for_each
 from ..packing import row_keys, sort_keys, unique_rows
-from ..rows import map_rows
+from ..rows import map_rows, take_properties, take_samples
 from ..tensor import TensorMap
-from .selection import keep_blocks, take_properties, take_samples
+from .selection import keep_blocks
 
 _ALL = ("keys", *AXES)
 

@@ -20,3 +20,4 @@ from ._cut import cut_rows as cut_rows
 from ._map import map_rows as map_rows, match_blocks as match_blocks
 from ._move import Move as Move, move_rows as move_rows, plan_move as plan_move
 from ._operands import end_to_end as end_to_end, join_rows as join_rows
+from ._take import take_properties as take_properties, take_samples as take_samples
