@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from .block import TensorBlock
-from .entry import LabelsEntry
 from .errors import MetatensorError, NotEqualError, TracedLabelsError
 from .labels import Labels, first_difference
 from .tensor import TensorMap
@@ -128,18 +127,6 @@ def in_operation(name: str) -> Iterator[None]:
     except TracedLabelsError as error:
         error.args = (f"in '{name}': {error}",)
         raise
-
-
-@contextmanager
-def saying_where(key: LabelsEntry | None = None, inside: str = "") -> Iterator[None]:
-    """Say in a :class:`NotEqualError` which blocks differ, and in which gradient."""
-    try:
-        yield
-    except NotEqualError as error:
-        start = ""
-        if key is not None and key.names != ["_"]:  # the key of a single block
-            start = f"blocks for key {key.print()} are different: "
-        raise NotEqualError(f"{start}{error}{inside}") from None
 
 
 def check_same_keys(a: TensorMap, b: TensorMap, what: str) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from .block import TensorBlock
-from .checks import as_names, check_same_axes, in_operation, saying_where
+from .checks import as_names, check_same_axes, in_operation
+from .entry import saying_where
 from .errors import MetatensorError
 from .execution import execute
 from .facade import implements

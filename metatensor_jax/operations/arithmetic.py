@@ -16,8 +16,8 @@ from ..checks import (
     check_same_metadata,
     check_type,
     in_operation,
-    saying_where,
 )
+from ..entry import saying_where
 from ..facade import implements
 from ..rows import map_rows, match_blocks
 from ..tensor import TensorMap

@@ -24,8 +24,8 @@ from ..checks import (
     check_same_labels,
     check_same_parameters,
     check_type,
-    saying_where,
 )
+from ..entry import saying_where
 from ..errors import MetatensorError, NotEqualError
 from ..facade import implements
 from ..labels import Labels

@@ -14,9 +14,9 @@ from ..checks import (
     check_type,
     different_keys as keys_differ,
     in_operation,
-    saying_where,
 )
 from ..collector import collection_paused
+from ..entry import saying_where
 from ..errors import MetatensorError, NotEqualError
 from ..execution import execute
 from ..labels import Labels

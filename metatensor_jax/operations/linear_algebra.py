@@ -13,9 +13,9 @@ from ..checks import (
     check_same_keys,
     check_same_metadata,
     check_type,
-    saying_where,
 )
 from ..conversion import check_not_narrowed
+from ..entry import saying_where
 from ..errors import MetatensorError
 from ..facade import implements
 from ..rows import map_rows, match_blocks

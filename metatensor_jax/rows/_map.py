@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..block import TensorBlock
+from ..entry import saying_where
 from ..errors import NotEqualError
 from ..execution import (
     Index,
@@ -94,7 +94,7 @@ def map_rows(
             return repeated
     plans = []
     for i, blocks in enumerate(match_blocks(*inputs)):
-        with _saying_block(first.keys, i):
+        with saying_where(first.keys.entry(i)):
             plan = plan_map(
                 _of_block(function, i),
                 blocks,
@@ -106,16 +106,6 @@ def map_rows(
             )
         plans.append(plan)
     return execute(TensorMap._make(first.keys, plans, first._structure.info))
-
-
-@contextmanager
-def _saying_block(keys: Labels, i: int) -> Iterator[None]:
-    """Say in a :class:`NotEqualError` which blocks it is about."""
-    try:
-        yield
-    except NotEqualError as error:
-        where = keys.entry(i).print()
-        raise NotEqualError(f"blocks for key {where}: {error}") from None
 
 
 def _first_input(inputs: Sequence[Any]) -> Any:
@@ -163,7 +153,7 @@ def _recipe(
     ]
     first, plans = inputs[0], []
     for i, blocks in enumerate(match_blocks(*inputs)):
-        with _saying_block(first.keys, i):
+        with saying_where(first.keys.entry(i)):
             plans.append(plan_map(function, blocks, (), linear))
     tensor = TensorMap._make(first.keys, plans, first._structure.info)
     tensor._structure.digest  # noqa: B018 - all results share it
