@@ -85,6 +85,20 @@ def test_many_blocks_are_few_programs(compiled):
         assert_close(again.block_by_id(i).values, one.values, 0)
 
 
+@pytest.mark.parametrize("kind", ["sum", "mean", "std"])
+def test_reductions_of_equal_properties_are_few_programs(kind, compiled):
+    x = mts.remove_gradients(_many_blocks(0))
+    reduce = getattr(mts, f"{kind}_over_properties")
+    result = reduce(x, "property")
+    assert compiled() <= 1
+    one = mts.slice(x, "samples", [0])
+    assert_close(
+        reduce(one, "property").block_by_id(7).values,
+        result.block_by_id(7).values[:1],
+        4,
+    )
+
+
 def test_other_labels_and_sizes_run_the_same_programs(compiled):
     sizes = np.random.default_rng(0).integers(10, 30, 64)
     map_rows(_power, _many_blocks(0, sizes.tolist()), args=(3,))

@@ -420,6 +420,21 @@ def test_maps_add_block_by_block():
         assert_same(result.block_by_id(i), expected)
 
 
+def test_blocks_with_equal_labels_share_those_of_the_result():
+    one = block(4, (2,), gradients={"t": Gradient((3,), [0, 2, 2])})
+    other = block(4, (5,), gradients={"t": Gradient((3,), [0, 2, 2])}, seed=1)
+    x = mts.TensorMap(mts.Labels.range("key", 2), [one, other])
+    for summed in (
+        mts.sum_over_samples(x, "atom"),
+        mts.slice(x, "samples", mts.Labels("system", [[0]])),
+        mts.sort(x, descending=True),
+        mts.append_dimension(x, "samples", "more", 1),
+    ):
+        a, b = summed
+        assert a.samples is b.samples
+        assert a.gradient("t").samples is b.gradient("t").samples
+
+
 def test_a_map_without_blocks():
     x = mts.TensorMap(mts.Labels.empty("k"), [], {"name": "empty"})
     assert_same(move_rows([Move(x, [])], []), x)

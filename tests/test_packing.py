@@ -10,6 +10,9 @@ from metatensor_jax.packing import (
     _hash,
     first_duplicate,
     is_among,
+    is_increasing,
+    is_inside,
+    is_sorted,
     row_keys,
     sort_keys,
     unique_rows,
@@ -27,11 +30,18 @@ def random_rows(kind: str, n: int, columns: int, seed: int = 0) -> np.ndarray:
     if kind == "sparse":  # many more keys than rows, one 64-bit integer holds them
         choices = rng.integers(0, 1000, 7, np.int32)
         return rng.choice(choices, (n, columns))
+    if kind == "ordered":  # the first columns are in order, and far apart
+        rows = rng.integers(0, 4, (n, columns), np.int32)
+        if columns > 1:
+            runs = rng.integers(0, max(n // 8, 1), n)
+            rows[:, 0] = np.sort(runs) * 100_000
+            rows[:, 1:-1] = rows[:, :1] - 7
+        return rows
     # more keys than a 64-bit integer holds
     return rng.choice(CORNERS, (n, columns))
 
 
-@pytest.fixture(params=["dense", "sparse", "overflow"])
+@pytest.fixture(params=["dense", "sparse", "ordered", "overflow"])
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -157,3 +167,27 @@ def test_row_index_on_rows_whose_ranges_overflow_twice() -> None:
     index = RowIndex(rows)
     np.testing.assert_array_equal(index.find(rows[::-1]), np.arange(2000)[::-1])
     assert index.find(strangers).max() == -1
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 999, 1_000, 1_001, 5_000])
+def test_order_of_long_columns(n: int) -> None:
+    values = np.arange(n) // 2
+    rows = np.stack([values, np.arange(n) % 2], 1)
+    assert is_sorted(values)
+    assert is_increasing(rows)
+    for at in {1, n // 2, n - 1} - {0, -1}:
+        if at >= n:
+            continue
+        swapped = np.arange(n)
+        swapped[[at - 1, at]] = at, at - 1
+        assert not is_sorted(swapped)
+        assert not is_increasing(rows[swapped])
+        swapped[at - 1] = at
+        assert not is_increasing(rows[swapped])  # twice the same
+
+
+def test_is_inside() -> None:
+    assert is_inside(np.array([0, 2]), 3)
+    assert is_inside(np.array([], int), 0)
+    assert not is_inside(np.array([0, 3]), 3)
+    assert not is_inside(np.array([-1, 2]), 3)

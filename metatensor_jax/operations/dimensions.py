@@ -9,6 +9,7 @@ import numpy as np
 
 from ..checks import check_axis, check_type
 from ..labels import Labels
+from ..once import for_each
 from ..rows import Move, map_rows, move_rows
 from ..tensor import TensorMap
 
@@ -120,8 +121,9 @@ def _relabel(
         info = tensor._structure.info
         return TensorMap._make(change(tensor.keys), tensor.blocks(), info)
     if axis == "samples":
-        return move_rows([Move(tensor)], [change(block.samples) for block in tensor])
-    properties = [change(block.properties) for block in tensor]
+        samples = for_each(change, [block.samples for block in tensor])
+        return move_rows([Move(tensor)], samples)
+    properties = for_each(change, [block.properties for block in tensor])
     return map_rows(_as_it_is, tensor, rearranges=True, properties=properties)
 
 

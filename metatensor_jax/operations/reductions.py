@@ -352,11 +352,14 @@ std_over_properties_block = block_form(std_over_properties)
 def _over_properties(kind: str, tensor: TensorMap, property_names: Names) -> TensorMap:
     check_type(tensor, "tensor", TensorMap)
     kept = _names_left(tensor.property_names, property_names, "property", tensor)
-    args, properties = [], []
-    for block in tensor:
-        left, groups = _group(block.properties, kept, None)
-        args.append((groups, np.bincount(groups, minlength=len(left))))
-        properties.append(left)
+
+    def group(labels: Labels) -> tuple[Labels, tuple[Any, Any]]:
+        left, groups = _group(labels, kept, None)
+        return left, (groups, np.bincount(groups, minlength=len(left)))
+
+    # the same arrays for equal properties: these blocks run as one program
+    pairs = for_each(group, [block.properties for block in tensor])
+    properties, args = [left for left, _ in pairs], [groups for _, groups in pairs]
     function, linear = _OVER_PROPERTIES[kind], kind in ("sum", "mean")
     with in_operation(f"{kind}_over_properties"):
         return map_rows(
