@@ -29,6 +29,7 @@ class BlockStructure:
         "gradients",
         "is_static",
         "n_leaves",
+        "order",
         "properties",
         "sample_names",
         "samples",
@@ -51,9 +52,12 @@ class BlockStructure:
         self.n_leaves = 1 + (self.samples is None)
         #: no samples are traced, those of gradients included
         self.is_static = self.samples is not None
+        #: 0 without gradients, 1 with gradients, 2 with gradients of these, ...
+        self.order = 0
         for _, gradient in gradients:
             self.n_leaves += gradient.n_leaves
             self.is_static &= gradient.is_static
+            self.order = max(self.order, gradient.order + 1)
         self._digest: bytes | None = None
 
     @property
@@ -133,6 +137,11 @@ class MapStructure:
     def is_static(self) -> bool:
         """Are no samples traced, those of gradients included?"""
         return all(block.is_static for block in self.blocks)
+
+    @property
+    def order(self) -> int:
+        """How deep gradients go: 2 if there are gradients of gradients."""
+        return max((block.order for block in self.blocks), default=0)
 
     @property
     def digest(self) -> bytes:

@@ -225,8 +225,7 @@ def _var(tensor: TensorMap, groups: _Groups) -> TensorMap:
     of_each = move_rows([move], [block.samples for block in tensor])
     centers = [block.values for block in of_each]
     variance = _mean(map_rows(_square_difference, tensor, centers), groups)
-    gradients = [gradient for block in tensor for _, gradient in block.gradients()]
-    if not any(gradient.gradients_list() for gradient in gradients):
+    if tensor._structure.order < 2:
         return variance
     shift = map_rows(_square_difference, mean, [block.values for block in constant])
     return map_rows(operator.sub, variance, shift, linear=True)
