@@ -21,6 +21,10 @@ _Result = TypeVar("_Result")
 class Once:
     """Calls a function once for equal labels, the same arrays, and equal other values.
 
+    Labels that nobody has computed a digest of, as maps do, are equal to themselves
+    only: to compare them would take longer than what is saved. Other values must be
+    hashable.
+
     >>> once = Once()
     >>> a, b = Labels.range("s", 2), Labels.range("s", 2)
     >>> once(list, a) is once(list, a)
@@ -43,7 +47,7 @@ class Once:
 def for_each(
     function: Callable[..., _Result], *columns: Iterable[Any]
 ) -> list[_Result]:
-    """``function`` of each row of these columns, called once for rows that are equal.
+    """``function`` of each row of these columns, called as by :class:`Once`.
 
     >>> for_each(len, [Labels.range("s", 2), Labels.range("s", 3)])
     [2, 3]
@@ -55,7 +59,6 @@ def for_each(
 def _identity(value: Any) -> Any:
     """Equal for values that a function can not tell apart."""
     if isinstance(value, Labels):
-        # finding out whether others are equal would take longer than what is saved
         return value._digest or id(value)
     if isinstance(value, (tuple, list)):
         return tuple([_identity(item) for item in value])

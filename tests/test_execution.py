@@ -386,7 +386,7 @@ def test_maps_seen_often_get_a_program_for_their_results(arrays, seed, compiled)
     first = map_rows(_pair, x, x)
     compiled()
     in_each = []
-    for _ in range(20):
+    for _ in range(40):
         again = map_rows(_pair, x, x)
         in_each.append(compiled())
         _assert_same_arrays(again, first)
@@ -394,6 +394,26 @@ def test_maps_seen_often_get_a_program_for_their_results(arrays, seed, compiled)
             assert one.sharding == other.sharding
             assert one.committed == other.committed
     assert sum(in_each) == max(in_each) == 1
+
+
+def test_maps_seen_often_without_jit():
+    x = _many_blocks(12)
+    for _ in range(30):
+        with jax.disable_jit():
+            result = map_rows(_pair, x, x)
+        assert all(isinstance(leaf, jax.Array) for leaf in result._leaves)
+
+
+@pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="this version has no set_mesh")
+def test_maps_seen_often_in_a_mesh():
+    x = _many_blocks(13)
+    first = map_rows(_pair, x, x)
+    mesh = jax.make_mesh((1,), ("i",))
+    for _ in range(30):
+        with jax.set_mesh(mesh):
+            result = map_rows(_pair, x, x)
+        assert result._leaves[0].sharding == first._leaves[0].sharding
+        assert not result._leaves[0].committed
 
 
 def test_plans_depend_on_all_but_the_data():
@@ -442,3 +462,28 @@ def test_row_functions_that_hide_a_tracer():
         return sum(block.values.sum() for block in map_rows(Scaled(scale), x))
 
     np.testing.assert_allclose(jax.grad(total)(2.0), total(1.0), rtol=1e-5)
+
+
+# --- sums --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_columns", [1, 9])
+@pytest.mark.parametrize("in_order", [True, False])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "complex64", "int8"])
+def test_sums_do_not_round_at_each_row(dtype, in_order, n_columns):
+    n = 40 if dtype == "int8" else 4096
+    values = np.ones((2 * n, n_columns), dtype)
+    destination = np.repeat([0, 1], n) if in_order else np.tile([1, 0], n)
+    x = mts.block_from_array(values)
+    summed = move_rows([Move(x, None, destination)], _range(2)).values
+    assert summed.dtype == dtype
+    np.testing.assert_array_equal(summed, np.full((2, n_columns), n, dtype))
+
+
+def test_sums_of_many_small_numbers():
+    values = np.full((1_000_000, 1), 0.1, np.float32)
+    destination = np.tile([1, 0], 500_000)
+    summed = move_rows(
+        [Move(mts.block_from_array(values), None, destination)], _range(2)
+    )
+    np.testing.assert_allclose(summed.values, 50_000, rtol=1e-6)

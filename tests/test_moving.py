@@ -455,3 +455,17 @@ def test_rows_that_do_not_fit(moves, text):
     moves = [Move(x, **{k: np.array(v) for k, v in m.items()}) for m in moves]
     with pytest.raises(mts.MetatensorError, match=f"^{text}$"):
         move_rows(moves, mts.Labels.range("s", 3))
+
+
+@pytest.mark.parametrize("n_columns", [0, 3])
+@pytest.mark.parametrize("destination", [[0, 5], [-1, 1]])
+def test_columns_in_rows_that_are_not_there(destination, n_columns):
+    x = mts.block_from_array(np.ones((2, n_columns)))
+    with pytest.raises(
+        IndexError, match="can not all be filled: the result has 2 rows"
+    ):
+        move_rows(
+            [Move(x, None, np.array(destination))],
+            mts.Labels.range("s", 2),
+            arrangement="side by side",
+        )

@@ -23,6 +23,7 @@ from ._run import (
     Slot as Slot,
     execute as execute,
     is_repeatable as is_repeatable,
+    on_host as on_host,
 )
 from ._tasks import (
     CutTask as CutTask,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -20,6 +22,22 @@ from ._programs import Batch, partition, trace_tasks
 from ._tasks import MapTask, PlaceTask, Task
 
 _Tree = TypeVar("_Tree", TensorBlock, TensorMap)
+
+
+_on_host = ContextVar("on_host", default=False)
+
+
+@contextmanager
+def on_host() -> Iterator[None]:
+    """Results of math stay NumPy arrays, for steps in the middle of an operation.
+
+    Nobody sees these arrays, and to make JAX arrays of them takes half of the time.
+    """
+    token = _on_host.set(True)
+    try:
+        yield
+    finally:
+        _on_host.reset(token)
 
 
 def execute(plan: _Tree) -> _Tree:
@@ -133,6 +151,8 @@ class Recipe:
             for at, group, slots in _groups(dict(enumerate(plan._leaves)))
         ]
         self._n_runs = 0
+        # one for each recipe, so that its programs are forgotten along with it
+        self._give_back = jax.jit(lambda arrays: arrays)
 
     @collection_paused()
     def run(self, leaves: Sequence[Any], args: Sequence[Any]) -> TensorMap | None:
@@ -152,12 +172,19 @@ class Recipe:
     def _put(self, arrays: list[Any]) -> list[Any]:
         """These arrays as JAX arrays, as fast as this recipe is worth it.
 
-        A program takes 3 µs for each array that it is given, and `jax.device_put` takes
-        16; but it has to be compiled for these shapes first.
+        A program that gives back what it is given takes 3 µs for each array, and
+        `jax.device_put` takes 16; but the program has to be compiled for these shapes.
         """
+        if _on_host.get():
+            return arrays
         self._n_runs += 1
-        put = _give_back if self._n_runs > _RUNS_TO_PAY else jax.device_put
-        return put(arrays)
+        if len(arrays) < _MANY_ARRAYS or self._n_runs <= _RUNS_TO_PAY:
+            return jax.device_put(arrays)
+        first, given = jax.device_put(arrays[0]), self._give_back(arrays)
+        # it is another one under `jax.set_mesh`, and none under `jax.disable_jit`
+        if getattr(given[0], "sharding", None) == first.sharding:
+            return given
+        return jax.device_put(arrays)
 
     def _results(self, leaves: Sequence[Any], args: Sequence[Any]) -> list[Any]:
         results: list[Any] = [None] * self._n_leaves
@@ -168,13 +195,8 @@ class Recipe:
         return results
 
 
-#: after this many runs a compilation would have paid
-_RUNS_TO_PAY = 10
-
-
-@jax.jit
-def _give_back(arrays: list[Any]) -> list[Any]:
-    return arrays
+#: a compilation takes as long as is gained in so many runs, for so many arrays or more
+_RUNS_TO_PAY, _MANY_ARRAYS = 20, 32
 
 
 def is_repeatable(function: Any, leaves: Sequence[Any], args: Sequence[Any]) -> bool:
@@ -206,7 +228,7 @@ def _run_on_host(tasks: Sequence[Task]) -> list[Any]:
         arrays = Batch(group).run(columns, group[0].args)
         for i, array in zip(at, arrays, strict=True):
             results[i] = array
-    return jax.device_put(results)
+    return results if _on_host.get() else jax.device_put(results)
 
 
 def _groups(tasks: Mapping[int, Any]) -> Iterator[tuple[list[int], list[MapTask], Any]]:

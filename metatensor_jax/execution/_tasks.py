@@ -323,7 +323,7 @@ class ScatterTask(Task):
             rows, destinations = rows[inside], destinations[inside]
         if not self.in_order:
             if math.prod(rows.shape[1:]) <= _FEW_COLUMNS:
-                return _sum_columns(rows, destinations, self.n_rows)
+                return _sum_unsorted(rows, destinations, self.n_rows)
             rows, destinations = _sorted_rows(rows, destinations)
         return _sum_runs(rows, destinations, self.n_rows)
 
@@ -397,13 +397,21 @@ _FEW_COLUMNS = 8
 _ROWS_AT_ONCE = 1 << 14
 
 
-def _sum_columns(rows: np.ndarray, destinations: np.ndarray, n_rows: int) -> np.ndarray:
-    """The same for rows in any order."""
-    shape = rows.shape[1:]
-    out = np.zeros((n_rows, math.prod(shape)), rows.dtype)
+def _sum_unsorted(
+    rows: np.ndarray, destinations: np.ndarray, n_rows: int
+) -> np.ndarray:
+    """The same for rows in any order, which is an order of rounding: sums are wide."""
+    shape, dtype = rows.shape[1:], rows.dtype
+    wide = (
+        np.result_type(dtype, np.float64)
+        if jnp.issubdtype(dtype, np.inexact)
+        else dtype
+    )
+    out = np.zeros((n_rows, math.prod(shape)), wide)
     rows = rows.reshape(len(rows), out.shape[1])
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         here = slice(start, start + _ROWS_AT_ONCE)
+        some = rows[here].astype(wide, copy=False)
         for i in range(out.shape[1]):
-            np.add.at(out[:, i], destinations[here], rows[here, i])
-    return out.reshape((n_rows, *shape))
+            np.add.at(out[:, i], destinations[here], some[:, i])
+    return out.astype(dtype, copy=False).reshape((n_rows, *shape))

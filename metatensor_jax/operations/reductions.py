@@ -16,6 +16,7 @@ import numpy as np
 
 from ..checks import as_names, block_form, check_type, in_operation
 from ..errors import MetatensorError, TracedLabelsError
+from ..execution import on_host
 from ..labels import Labels
 from ..once import for_each
 from ..packing import RowIndex, unique_rows
@@ -209,7 +210,9 @@ def _mean(tensor: TensorMap, groups: _Groups) -> TensorMap:
     counts = [
         _count(index, len(left), dtype) for left, index in zip(*groups, strict=True)
     ]
-    return map_rows(operator.truediv, _sum(tensor, groups), counts, linear=True)
+    with on_host():
+        total = _sum(tensor, groups)
+    return map_rows(operator.truediv, total, counts, linear=True)
 
 
 def _var(tensor: TensorMap, groups: _Groups) -> TensorMap:
@@ -219,12 +222,14 @@ def _var(tensor: TensorMap, groups: _Groups) -> TensorMap:
     distances to the mean cancel in their sum. In second order they do not: with the
     constant mean :math:`m`, the variance is :math:`E[(x - m)^2] - (E[x] - m)^2`.
     """
-    mean = _mean(tensor, groups)
-    constant = remove_gradients(mean)
-    move = Move(constant, source=groups.destinations)
-    of_each = move_rows([move], [block.samples for block in tensor])
-    centers = [block.values for block in of_each]
-    variance = _mean(map_rows(_square_difference, tensor, centers), groups)
+    with on_host():
+        mean = _mean(tensor, groups)
+        constant = remove_gradients(mean)
+        move = Move(constant, source=groups.destinations)
+        of_each = move_rows([move], [block.samples for block in tensor])
+        centers = [block.values for block in of_each]
+        squares = map_rows(_square_difference, tensor, centers)
+    variance = _mean(squares, groups)
     if tensor._structure.order < 2:
         return variance
     shift = map_rows(_square_difference, mean, [block.values for block in constant])
@@ -232,7 +237,9 @@ def _var(tensor: TensorMap, groups: _Groups) -> TensorMap:
 
 
 def _std(tensor: TensorMap, groups: _Groups) -> TensorMap:
-    return map_rows(_safe_sqrt, _var(tensor, groups))
+    with on_host():
+        variance = _var(tensor, groups)
+    return map_rows(_safe_sqrt, variance)
 
 
 _OVER_SAMPLES = {"sum": _sum, "mean": _mean, "var": _var, "std": _std}

@@ -56,7 +56,7 @@ Routes = tuple[list[Route], Labels]
 
 
 def is_traced(index: Index | None) -> bool:
-    """Is this an index that is known in the program only?"""
+    """Is this an index that is data: an array of JAX?"""
     return index is not None and not isinstance(index, np.ndarray)
 
 
@@ -148,9 +148,9 @@ def _follow_one(
     if source is None and destination is None:
         rows, parents = None, parents + np.int32(offset)
     else:
-        target = np.arange(offset, offset + link.n_rows)
-        if destination is not None:
-            target = destination
+        target = destination
+        if target is None:
+            target = np.arange(offset, offset + link.n_rows)
         rows, parents = _find_followers(source, target, parents, link.n_parents)
         if not is_inside(target, n_rows):
             inside = (parents >= 0) & (parents < n_rows)

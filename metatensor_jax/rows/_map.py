@@ -62,6 +62,8 @@ def map_rows(
         components of a gradient
     :raises TracedLabelsError: inputs whose traced gradient samples are not the same
 
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
     >>> s, p = Labels.range("s", 2), Labels.range("p", 1)
     >>> x = TensorBlock(np.array([[1.0], [3.0]], np.float32), s, [], p)
     >>> dx = TensorBlock(np.array([[10]], np.float32), Labels("sample", [[1]]), [], p)

@@ -176,6 +176,11 @@ def _check_places(
     for piece in pieces:
         if piece.destination is None:
             in_order.append(piece.n_rows)
+        elif arrangement == "side by side" and not _is_room(piece.destination, samples):
+            raise IndexError(
+                f"rows {piece.destination.min()} to {piece.destination.max()} can not "
+                f"all be filled: the result has {len(samples)} rows"
+            )
         elif len(piece.destination) != piece.n_rows:
             raise MetatensorError(
                 f"there are {piece.n_rows} rows to move, but {len(piece.destination)} "
@@ -190,6 +195,10 @@ def _check_places(
             raise MetatensorError(
                 f"there are {n} rows to move, but {len(samples)} samples of the result"
             )
+
+
+def _is_room(destination: Index, samples: Labels) -> bool:
+    return is_traced(destination) or is_inside(destination, len(samples))
 
 
 def _known(index: Index | None) -> Index | None:
