@@ -99,6 +99,19 @@ def test_reductions_of_equal_properties_are_few_programs(kind, compiled):
     )
 
 
+def test_linear_systems_of_many_sizes_are_few_programs(compiled):
+    x = tensor(range(3, 35), (), 2, {"t": Gradient((3,), range(20))})
+    y = tensor(range(3, 35), (), 3, {"t": Gradient((3,), range(20))}, seed=1)
+    solved = mts.lstsq(x, y, None)
+    assert compiled() <= 13  # 12 numbers of rows, and a transposition
+    for a, b, w in zip(x, y, solved, strict=True):
+        rows = [
+            np.concatenate([m.values, m.gradient("t").values.reshape(-1, n)])
+            for m, n in ((a, 2), (b, 3))
+        ]
+        assert_close(w.values, np.linalg.lstsq(*rows, rcond=None)[0].T, 100)
+
+
 def test_other_labels_and_sizes_run_the_same_programs(compiled):
     sizes = np.random.default_rng(0).integers(10, 30, 64)
     map_rows(_power, _many_blocks(0, sizes.tolist()), args=(3,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from ..block import TensorBlock
@@ -14,11 +15,10 @@ from ..checks import (
     check_same_metadata,
     check_type,
 )
-from ..conversion import check_not_narrowed
 from ..entry import saying_where
 from ..errors import MetatensorError
 from ..facade import implements
-from ..rows import map_rows, match_blocks
+from ..rows import equations, filled_up, map_rows, match_blocks
 from ..tensor import TensorMap
 
 
@@ -89,9 +89,12 @@ def solve(X: TensorMap, Y: TensorMap) -> TensorMap:
                 f"'solve' needs as many equations as unknowns, but there are "
                 f"{x.shape[0]} and {x.shape[1]}: see `lstsq`"
             )
-        return jnp.linalg.solve(x, y)
+        return _solve(x, y)
 
     return _linear_system("solve", solve_square, X, Y)
+
+
+_solve = jax.jit(jnp.linalg.solve)
 
 
 def lstsq(
@@ -120,9 +123,16 @@ def lstsq(
     """
 
     def least_squares(x: Any, y: Any) -> Any:
-        return jnp.linalg.lstsq(x, y, rcond)[0]
+        precision = float(jnp.finfo(jnp.result_type(x, y, float)).eps)
+        smallest = precision * max(x.shape) if rcond is None else rcond
+        return _least_squares(filled_up(x), filled_up(y), smallest)
 
     return _linear_system("lstsq", least_squares, X, Y)
+
+
+@jax.jit
+def _least_squares(x: Any, y: Any, rcond: Any) -> Any:
+    return jnp.linalg.lstsq(x, y, rcond)[0]
 
 
 def _linear_system(
@@ -136,21 +146,6 @@ def _linear_system(
         for (where, a), (_, b) in zip(x._walk(), y._walk(), strict=False):
             with saying_where(key, where):
                 check_same_metadata(a, b, what, ["samples", "components"])
-        solution = solver(_equations(x), _equations(y))
+        solution = solver(equations(x), equations(y))
         blocks.append(TensorBlock._make(solution.T, y.properties, (), x.properties))
     return TensorMap._make(X.keys, blocks)
-
-
-def _equations(block: TensorBlock) -> Any:
-    """All rows of a block and its gradients, and all components, end to end."""
-    check_not_narrowed(block.dtype)
-    return jnp.concatenate([_rows(inner) for _, inner in block._walk()])
-
-
-def _rows(block: TensorBlock) -> Any:
-    """All components of all rows, end to end; padding is the equation 0 = 0."""
-    values = jnp.asarray(block.values)
-    if not block.samples.is_static:
-        mask = block.mask.reshape((-1,) + (1,) * (values.ndim - 1))
-        values = jnp.where(mask, values, 0)
-    return values.reshape(-1, values.shape[-1])

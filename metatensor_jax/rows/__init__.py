@@ -17,6 +17,7 @@ Labels are read here, and index arrays come out; what these do to data is in
 """
 
 from ._cut import cut_rows as cut_rows
+from ._equations import equations as equations, filled_up as filled_up
 from ._map import map_rows as map_rows, match_blocks as match_blocks
 from ._move import Move as Move, move_rows as move_rows, plan_move as plan_move
 from ._operands import end_to_end as end_to_end, join_rows as join_rows
