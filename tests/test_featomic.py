@@ -10,27 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from builders import enable_x64
+from systems import ONE, STRAIN, crystal, hypers, molecule, moved, parameters
 
 import metatensor_jax as mts
 
 featomic = pytest.importorskip("featomic")
 ase = pytest.importorskip("ase")
-ase_build = pytest.importorskip("ase.build")
 
-XYZ = mts.Labels.range("xyz", 3)
-ONE = mts.Labels.single()
-#: the components of a strain gradient, in featomic's order
-STRAIN = [mts.Labels.range("xyz_2", 3), mts.Labels.range("xyz_1", 3)]
-CELL = [XYZ, mts.Labels.range("abc", 3)]
-OPTIONS = {
-    "cutoff": {"radius": 3.5, "smoothing": {"type": "ShiftedCosine", "width": 0.5}},
-    "density": {"type": "Gaussian", "width": 0.4},
-    "basis": {
-        "type": "TensorProduct",
-        "max_angular": 1,
-        "radial": {"type": "Gto", "max_radial": 1},
-    },
-}
+OPTIONS = hypers(radius=3.5)
 CALCULATORS = ("SphericalExpansion", "SoapPowerSpectrum")
 
 
@@ -41,17 +28,9 @@ def _double() -> Iterator[None]:
         yield
 
 
-def molecule(name: str, seed: int = 0) -> Any:
-    """A molecule with its atoms moved a little: no symmetry hides a mistake."""
-    atoms = ase_build.molecule(name)
-    atoms.rattle(0.1, seed=seed)
-    return atoms
-
-
-def crystal() -> Any:
-    """Sodium chloride: each atom is its own neighbor, in other cells."""
-    atoms = ase_build.bulk("NaCl", "rocksalt", a=5.0)
-    atoms.rattle(0.1, seed=0)
+def skewed_crystal() -> Any:
+    """Sodium chloride, with a cell that no symmetry is left of."""
+    atoms = crystal("NaCl", "rocksalt", 5.0)
     skewed = np.array(atoms.cell)
     skewed[[0, 1, 2], [0, 1, 1]] += [0.1, 0.2, 0.1]
     atoms.set_cell(skewed)
@@ -63,40 +42,6 @@ def compute(calculator: str, frames: Sequence[Any], gradients: Any) -> mts.Tenso
     made = getattr(featomic, calculator)(**OPTIONS)
     computed = made.compute(list(frames), gradients=list(gradients))
     return mts.TensorMap.load_buffer(computed.save_buffer())
-
-
-def parameters(frames: Sequence[Any]) -> dict[str, mts.TensorBlock]:
-    """Positions of all atoms, and the strain and cell of each system."""
-    rows = [[s, a] for s, frame in enumerate(frames) for a in range(len(frame))]
-    x = np.concatenate([frame.positions for frame in frames])
-    systems = mts.Labels.range("system", len(frames))
-    still = np.zeros((len(frames), 3, 3, 1))
-    cells = np.stack([np.array(frame.cell) for frame in frames])[..., None]
-    atoms = mts.Labels(["system", "atom"], rows)
-    return {
-        "positions": mts.TensorBlock(x[..., None], atoms, [XYZ], ONE),
-        "strain": mts.TensorBlock(still, systems, STRAIN, ONE),
-        "cell": mts.TensorBlock(cells, systems, CELL, ONE),
-    }
-
-
-def moved(frames: Sequence[Any], given: dict[str, mts.TensorBlock]) -> list[Any]:
-    """The systems at these parameters: strain acts on rows, ``r (1 + strain)``."""
-    result = []
-    for s, frame in enumerate(frames):
-        frame = frame.copy()
-        if "positions" in given:
-            block = given["positions"]
-            frame.positions = block.values[block.samples.column("system") == s, :, 0]
-        if "cell" in given:
-            # the positions stay
-            frame.cell = given["cell"].values[s, ..., 0]
-        if "strain" in given:
-            deformation = np.eye(3) + given["strain"].values[s, ..., 0]
-            frame.positions = frame.positions @ deformation
-            frame.cell = np.array(frame.cell) @ deformation
-        result.append(frame)
-    return result
 
 
 def function_of(
@@ -116,7 +61,7 @@ def function_of(
 @pytest.mark.parametrize("calculator", CALCULATORS)
 @pytest.mark.parametrize("name", ["positions", "strain"])
 def test_stored_gradients_of_several_systems(calculator: str, name: str) -> None:
-    frames = [molecule("H2O"), crystal(), molecule("CH3OH", 1)]
+    frames = [molecule("H2O"), skewed_crystal(), molecule("CH3OH", 1)]
     tensor = compute(calculator, frames, [name])
     report = mts.check_gradients(
         tensor, function_of(calculator, frames), **{name: parameters(frames)[name]}
@@ -127,7 +72,7 @@ def test_stored_gradients_of_several_systems(calculator: str, name: str) -> None
 @pytest.mark.parametrize("calculator", CALCULATORS)
 def test_stored_gradients_by_the_cell(calculator: str) -> None:
     """At fixed positions. The axis named xyz goes over the vectors of the cell."""
-    frames = [crystal()]
+    frames = [skewed_crystal()]
     tensor = compute(calculator, frames, ["cell"])
     gradient = tensor.block(0).gradient("cell")
     assert [c.names[0] for c in gradient.components[:2]] == ["xyz", "abc"]
@@ -138,7 +83,7 @@ def test_stored_gradients_by_the_cell(calculator: str) -> None:
 
 def test_wrong_gradients_of_featomic_are_found() -> None:
     """The other convention of strain, acting on columns, is seen in vectors."""
-    frames = [crystal()]
+    frames = [skewed_crystal()]
     tensor = compute("SphericalExpansion", frames, ["strain"])
     strain = parameters(frames)["strain"]
 
@@ -154,7 +99,7 @@ def test_wrong_gradients_of_featomic_are_found() -> None:
 
 def test_gradients_after_keys_became_properties() -> None:
     """As a model takes them."""
-    frames = [molecule("H2O"), crystal()]
+    frames = [molecule("H2O"), skewed_crystal()]
     dimensions = ["neighbor_1_type", "neighbor_2_type"]
 
     def function(gradients: Sequence[str] = (), **given: mts.TensorBlock) -> Any:
@@ -201,7 +146,9 @@ def differences(
 @pytest.mark.parametrize("name", ["positions", "strain", "cell"])
 def test_forces_and_virials_by_jax(calculator: str, name: str) -> None:
     """``jax.grad`` through stored gradients, against featomic and the model again."""
-    frames = [crystal()] if name == "cell" else [molecule("H2O"), crystal()]
+    frames = (
+        [skewed_crystal()] if name == "cell" else [molecule("H2O"), skewed_crystal()]
+    )
     features = compute(calculator, frames, [name])
     parameter = parameters(frames)[name]
 
@@ -222,7 +169,7 @@ def test_forces_and_virials_by_jax(calculator: str, name: str) -> None:
 
 def test_positions_and_strain_together() -> None:
     """Both are taken from one program; each is what it is alone."""
-    frames = [molecule("H2O"), crystal()]
+    frames = [molecule("H2O"), skewed_crystal()]
     features = compute("SoapPowerSpectrum", frames, ["positions", "strain"])
     blocks = parameters(frames)
     names = ("positions", "strain")
@@ -242,7 +189,7 @@ def test_positions_and_strain_together() -> None:
 
 def test_strain_with_its_components_in_the_usual_order() -> None:
     """They are matched by their names: featomic has ``xyz_2`` first."""
-    frames = [crystal()]
+    frames = [skewed_crystal()]
     features = compute("SphericalExpansion", frames, ["strain"])
     systems, still = mts.Labels.range("system", 1), np.zeros((1, 3, 3, 1))
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from systems import ONE, XYZ, hypers
 
 import metatensor_jax as mts
 from metatensor_jax import Labels, Layout, PaddedBatch, TensorBlock, TensorMap
@@ -25,21 +26,13 @@ optax = pytest.importorskip("optax")
 
 from metatensor_jax.learn import ModuleMap  # noqa: E402 (needs equinox)
 
-XYZ, ONE, ENERGY = Labels.range("xyz", 3), Labels.single(), Labels.range("energy", 1)
+ENERGY = Labels.range("energy", 1)
 TYPES = (1, 6, 7, 8)
 PAIRS = Labels(
     ["neighbor_1_type", "neighbor_2_type"],
     [[a, b] for a in TYPES for b in TYPES if a <= b],
 )
-HYPERS = {
-    "cutoff": {"radius": 3.0, "smoothing": {"type": "ShiftedCosine", "width": 0.5}},
-    "density": {"type": "Gaussian", "width": 0.4},
-    "basis": {
-        "type": "TensorProduct",
-        "max_angular": 1,
-        "radial": {"type": "Gto", "max_radial": 1},
-    },
-}
+HYPERS = hypers(radius=3.0)
 PER_BATCH = 4
 
 

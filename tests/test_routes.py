@@ -19,18 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from builders import enable_x64
+from systems import ONE, XYZ, crystal, hypers, molecule, moved, parameters
 
 import metatensor_jax as mts
 
-ase_build = pytest.importorskip("ase.build")
+pytest.importorskip("ase")
 eqx = pytest.importorskip("equinox")
 
 from metatensor_jax.learn import ModuleMap  # noqa: E402
 
-XYZ = mts.Labels.range("xyz", 3)
-#: in the order of featomic: ``r (1 + strain)``, for positions that are rows
-STRAIN = [mts.Labels.range("xyz_2", 3), mts.Labels.range("xyz_1", 3)]
-ONE = mts.Labels.single()
 OUT = mts.Labels.range("out", 1)
 MU = mts.Labels("o3_mu", [[-1], [0], [1]])
 CUTOFF = 3.5
@@ -43,20 +40,6 @@ Features = Mapping[str, mts.TensorMap]
 # === systems =======================================================================
 
 
-def molecule(name: str, seed: int) -> Any:
-    """A molecule with its atoms moved a little: no symmetry hides a mistake."""
-    atoms = ase_build.molecule(name)
-    atoms.rattle(0.1, seed=seed)
-    return atoms
-
-
-def crystal(*args: Any, seed: int) -> Any:
-    """A crystal whose atoms are their own neighbors, in other cells."""
-    atoms = ase_build.bulk(*args)
-    atoms.rattle(0.1, seed=seed)
-    return atoms
-
-
 @functools.cache
 def frames_of(name: str) -> tuple[Any, ...]:
     if name == "molecules":
@@ -65,53 +48,13 @@ def frames_of(name: str) -> tuple[Any, ...]:
     return (crystal("NaCl", "rocksalt", 5.0, seed=4),)
 
 
-def parameters(frames: Sequence[Any], dtype: Any) -> dict[str, mts.TensorBlock]:
-    """The positions of all atoms, and a strain of zero for each system."""
-    rows = [[s, a] for s, frame in enumerate(frames) for a in range(len(frame))]
-    x = np.concatenate([frame.positions for frame in frames])[..., None]
-    atoms = mts.Labels(["system", "atom"], rows)
-    systems = mts.Labels.range("system", len(frames))
-    still = np.zeros((len(frames), 3, 3, 1), dtype)
-    return {
-        "positions": mts.TensorBlock(x.astype(dtype), atoms, [XYZ], ONE),
-        "strain": mts.TensorBlock(still, systems, STRAIN, ONE),
-    }
-
-
-def moved(frames: Sequence[Any], given: Mapping[str, mts.TensorBlock]) -> list[Any]:
-    """The systems with these parameters."""
-    result = []
-    for s, frame in enumerate(frames):
-        frame = frame.copy()
-        if "positions" in given:
-            block = given["positions"]
-            frame.positions = block.values[block.samples.column("system") == s, :, 0]
-        if "strain" in given:
-            deformation = np.eye(3) + given["strain"].values[s, ..., 0]
-            frame.positions = frame.positions @ deformation
-            frame.cell = np.array(frame.cell) @ deformation
-        result.append(frame)
-    return result
-
-
 # === features by featomic ==========================================================
 
 
 def by_featomic(frames: Sequence[Any], gradients: Sequence[str] = ()) -> Features:
     """Power spectra, and expansions of the density in scalars and vectors."""
     featomic = pytest.importorskip("featomic")
-    options = {
-        "cutoff": {
-            "radius": CUTOFF,
-            "smoothing": {"type": "ShiftedCosine", "width": 0.5},
-        },
-        "density": {"type": "Gaussian", "width": 0.4},
-        "basis": {
-            "type": "TensorProduct",
-            "max_angular": 1,
-            "radial": {"type": "Gto", "max_radial": 1},
-        },
-    }
+    options = hypers(CUTOFF)
 
     def compute(calculator: Any) -> mts.TensorMap:
         computed = calculator(**options).compute(
@@ -418,7 +361,7 @@ CASES = [
 def test_two_routes_from_features_of_featomic(systems: str, dtype: Any) -> None:
     with enable_x64(dtype == np.float64):
         frames = frames_of(systems)
-        blocks = parameters(frames, dtype)
+        blocks = parameters(frames, dtype, PARAMETERS)
         features = {
             name: tensor.to(dtype=dtype)
             for name, tensor in stored_by_featomic(systems).items()
@@ -434,7 +377,7 @@ def test_all_routes_from_features_of_jax(systems: str, dtype: Any) -> None:
     with enable_x64(dtype == np.float64):
         frames = frames_of(systems)
         neighbors = Neighbors.of(frames)
-        blocks = parameters(frames, dtype)
+        blocks = parameters(frames, dtype, PARAMETERS)
 
         def stored_features(blocks: Any) -> Features:
             """The density, with gradients by ``compute_gradients``."""
@@ -490,7 +433,7 @@ def test_finite_differences_through_featomic(systems: str, target: str) -> None:
             return program(dict(by_featomic(moved(frames, given))))
 
         tensor = program(dict(features))
-        blocks = parameters(frames, np.float64)
+        blocks = parameters(frames, np.float64, PARAMETERS)
         report = mts.check_gradients(tensor, function, **blocks)
         assert len(report.checks) == 2
 
@@ -500,7 +443,7 @@ def test_finite_differences_of_the_density() -> None:
     with enable_x64(True):
         frames = frames_of("crystal")
         neighbors = Neighbors.of(frames)
-        blocks = parameters(frames, np.float64)
+        blocks = parameters(frames, np.float64, PARAMETERS)
         features = by_jax(neighbors, **blocks)
         model = Model.of("dipole", features, np.float64)
 
@@ -536,7 +479,7 @@ def test_connected_with_traced_samples(missing: bool) -> None:
     with enable_x64(True):
         frames = frames_of("molecules")[-1:]
         features = by_featomic(frames, ["positions"])["vectors"]
-        x = parameters(frames, np.float64)["positions"]
+        x = parameters(frames, np.float64, PARAMETERS)["positions"]
 
         def values_of(tensor: mts.TensorMap, atoms: mts.Labels) -> Any:
             def values(x: Any) -> Any:
