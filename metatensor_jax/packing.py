@@ -319,7 +319,7 @@ class RowIndex:
         """Where each of ``rows`` stands in the table, or -1 (``int64``)."""
         keys = self._pack(rows)
         if self.is_table:
-            return self._positions[keys].astype(np.int64)
+            return self._positions.take(keys).astype(np.int64)
         positions = np.full(len(rows), -1, np.int64)
         if len(self._keys) != 0:
             # probes that are nearly sorted walk through the table in order: this takes
@@ -363,7 +363,8 @@ class RowIndex:
             inside &= values >= column.low
             inside &= values < column.low + column.width
             column.add_to(keys, values)
-        keys[~inside] = self._n_keys
+        if not inside.all():
+            keys[~inside] = self._n_keys
         return keys
 
 
