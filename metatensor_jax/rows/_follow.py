@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +11,11 @@ import numpy as np
 from ..errors import TracedLabelsError
 from ..execution import Index, follow_traced, merge_traced
 from ..labels import Labels
-from ..packing import distinct_rows, is_increasing, is_inside
+from ..packing import distinct_rows, is_increasing, is_inside, unique_columns
 from ._operands import end_to_end, join_rows
+
+#: labels that are not in order rarely hide it for so many rows
+_SAMPLE = 1_000
 
 OrderOfRows = Callable[[np.ndarray], np.ndarray]
 
@@ -64,12 +67,43 @@ def follow_along(
     links: Sequence[Link], n_rows: int, order: OrderOfRows | None
 ) -> Routes:
     """For rows that are laid end to end, or added up to ``n_rows`` rows."""
-    routes, samples = _follow(links, n_rows)
-    labels = end_to_end(samples)
     is_added = links[0].destination is not None
-    if is_added and not (labels.is_static and is_increasing(labels.values)):
-        routes, labels = _merge(routes, samples)
+    if is_added and all(link.is_static for link in links):
+        routes, labels = _add_up(links, n_rows)
+    else:
+        routes, samples = _follow(links, n_rows)
+        labels = end_to_end(samples)
+        if is_added:
+            routes, labels = _merge(routes, samples)
     return (routes, labels) if order is None else _reorder(routes, labels, order)
+
+
+def _add_up(links: Sequence[Link], n_rows: int) -> Routes:
+    """Rows that are added to others; those with the same label, to the same one."""
+    pairs = [(link, link.gradients) for link in links if link.gradients is not None]
+    moved = [_move_one(link, x, link.destination, n_rows) for link, x in pairs]
+    routes = [Route(len(x.parents), x.source) for x in moved]
+    rows = _Moved(
+        None,
+        _joined([of_link.parents for of_link in moved]),
+        _joined([of_link.labels for of_link in moved]),
+    )
+    names = pairs[0][1]._names
+    # the whole table is only made, and looked through, if they may be in order already
+    if is_increasing(rows.take(np.arange(min(len(rows.parents), _SAMPLE)))):
+        table = rows.table()
+        if is_increasing(table):
+            return routes, Labels._make(names, table)
+    columns = [rows.parents, *rows.labels.T[1:]]
+    first, places = unique_columns(columns, len(rows.parents))
+    ends = np.cumsum([route.n_rows for route in routes])
+    parts = np.split(places, ends[:-1])
+    routes = [r._replace(destination=p) for r, p in zip(routes, parts, strict=True)]
+    return routes, Labels._make(names, rows.take(first))
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def follow_beside(
@@ -144,22 +178,54 @@ def _follow_one(
             samples.values, link.n_parents, offset, destination, n_rows
         )
         return Route(len(samples)), Labels._make(names, values, static=False)
-    parents = samples.values[:, 0]
     if source is None and destination is None:
-        rows, parents = None, parents + np.int32(offset)
-    else:
-        target = destination
-        if target is None:
-            target = np.arange(offset, offset + link.n_rows)
-        rows, parents = _find_followers(source, target, parents, link.n_parents)
-        if not is_inside(target, n_rows):
-            inside = (parents >= 0) & (parents < n_rows)
-            rows = np.flatnonzero(inside) if rows is None else rows[inside]
-            parents = parents[inside]
-    values = samples.values
-    values = values.copy() if rows is None else values.take(rows, axis=0)
-    values[:, 0] = parents
-    return Route(len(values), rows), Labels._make(names, values)
+        values = samples.values.copy()
+        values[:, 0] += np.int32(offset)
+        return Route(len(values)), Labels._make(names, values)
+    if destination is None:
+        destination = np.arange(offset, offset + link.n_rows)
+    moved = _move_one(link, samples, destination, n_rows)
+    labels = Labels._make(names, moved.table())
+    return Route(len(labels), moved.source), labels
+
+
+class _Moved(NamedTuple):
+    """Gradient rows that moved.
+
+    :param source: which ones they are; all if None
+    :param parents: the rows that they belong to now
+    :param labels: what they are called, with the rows that they belonged to before
+    """
+
+    source: np.ndarray | None
+    parents: np.ndarray
+    labels: np.ndarray
+
+    def table(self) -> np.ndarray:
+        """The values of their new labels."""
+        # those that were taken out of others are nobody else's
+        table = self.labels.copy() if self.source is None else self.labels
+        table[:, 0] = self.parents
+        return table
+
+    def take(self, index: np.ndarray) -> np.ndarray:
+        """Some rows of these."""
+        table = self.labels.take(index, axis=0)
+        table[:, 0] = self.parents.take(index)
+        return table
+
+
+def _move_one(link: Link, samples: Labels, target: Any, n_rows: int) -> _Moved:
+    """The gradient rows that belong to rows which go to ``target``."""
+    labels, n = samples.values, link.n_parents
+    source, parents = _find_followers(link.source, target, labels[:, 0], n)
+    if not is_inside(target, n_rows):
+        inside = (parents >= 0) & (parents < n_rows)
+        source = np.flatnonzero(inside) if source is None else source[inside]
+        parents = parents[inside]
+    if source is not None:
+        labels = labels.take(source, axis=0)
+    return _Moved(source, parents, labels)
 
 
 def _find_followers(
@@ -167,7 +233,7 @@ def _find_followers(
 ) -> tuple[np.ndarray | None, np.ndarray]:
     """Which gradient rows follow their parents, and the new row of each parent."""
     if source is None:
-        return None, target.take(parents)
+        return None, target.astype(np.int32).take(parents)  # as the labels are
     inside = source < n_parents
     source, target = source[inside], target[inside]
     new_row = np.full(n_parents, -1)
