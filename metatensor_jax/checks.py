@@ -175,8 +175,7 @@ def check_same_axes(
                 f"{[c.names[0] for c in other]}"
             )
         for mine, its in zip(first, other, strict=True):
-            if mine is not its:
-                check_same_labels(mine, its, what, axis)
+            check_same_labels(mine, its, what, axis)
 
 
 def check_same_labels(a: Labels, b: Labels, what: str, axis: str) -> None:

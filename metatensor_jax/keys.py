@@ -23,7 +23,7 @@ from .execution import execute
 from .facade import implements
 from .labels import Labels
 from .once import Once
-from .packing import distinct_rows, is_increasing, unique_rows
+from .packing import cut, distinct_rows, is_increasing, unique_rows
 from .rows import Move, end_to_end, map_rows, move_rows, plan_move, take_properties
 from .tensor import TensorMap
 
@@ -126,8 +126,8 @@ def _stack_sorted(
     if not stacked.is_static:
         return stacked, places
     rows, (places,) = distinct_rows([stacked.values])
-    ends = np.cumsum([len(labels) for labels in samples])
-    return Labels._make(stacked._names, rows), np.split(places, ends[:-1])
+    lengths = [len(labels) for labels in samples]
+    return Labels._make(stacked._names, rows), cut(places, lengths)
 
 
 def _append_columns(

@@ -155,11 +155,16 @@ def _hash(rows: np.ndarray) -> np.ndarray:
 
 def is_increasing(rows: np.ndarray) -> bool:
     """Is each row greater than the one before?"""
-    if len(rows) > 2 * _SAMPLE and not is_increasing(rows[:_SAMPLE]):
+    return are_increasing(rows.T, len(rows))
+
+
+def are_increasing(columns: Sequence[np.ndarray] | np.ndarray, n: int) -> bool:
+    """:func:`is_increasing` of ``n`` rows that are given as their columns."""
+    if n > 2 * _SAMPLE and not are_increasing([c[:_SAMPLE] for c in columns], _SAMPLE):
         return False
-    undecided = np.ones(max(len(rows) - 1, 0), bool)
-    for i in range(rows.shape[1]):
-        before, after = rows[:-1, i], rows[1:, i]
+    undecided = np.ones(max(n - 1, 0), bool)
+    for column in columns:
+        before, after = column[:-1], column[1:]
         if bool(np.any((after < before) & undecided)):
             return False
         undecided &= after == before
@@ -199,9 +204,17 @@ def distinct_rows(tables: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.nda
     """
     rows = tables[0] if len(tables) == 1 else np.concatenate(tables)
     first, inverse = unique_rows(rows)
-    ends = np.cumsum([len(table) for table in tables])
-    parts = [inverse[end - len(t) : end] for t, end in zip(tables, ends, strict=True)]
-    return rows.take(first, axis=0), parts
+    return rows.take(first, axis=0), cut(inverse, [len(table) for table in tables])
+
+
+def cut(array: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
+    """Runs of an array, one after the other.
+
+    >>> [run.tolist() for run in cut(np.arange(3), [1, 2])]
+    [[0], [1, 2]]
+    """
+    ends = np.cumsum(lengths).tolist()
+    return [array[end - n : end] for end, n in zip(ends, lengths, strict=True)]
 
 
 def _distinct(keys: np.ndarray, n_keys: int) -> tuple[np.ndarray, np.ndarray]:

@@ -149,7 +149,7 @@ class StackedMap:
             ``args``; those of this map if None
         """
         regrouped = self if groups is None else self._regroup(groups)
-        if any(_is_nested(structure) for structure in self._structure.blocks):
+        if self._structure.order > 1:
             # the chain rule makes other rows of these, which differ between blocks
             return regrouped._map_each(function, args, properties)
         leaves, blocks = [], list(self._structure.blocks)
@@ -220,11 +220,6 @@ class StackedMap:
                 rows = np.array([where[i][1] for i in members])
                 leaves.append([leaf[rows] for leaf in self._leaves[g]])
         return StackedMap(self._structure, groups, leaves)
-
-
-def _is_nested(structure: BlockStructure) -> bool:
-    """Are there gradients of gradients?"""
-    return any(gradient.gradients for _, gradient in structure.gradients)
 
 
 def _cut(structure: BlockStructure, leaves: Any) -> list[Any]:

@@ -245,7 +245,7 @@ def _pair_scaled(a, factor):
 @pytest.mark.parametrize("dtype", ["float64", "complex128", "int64"])
 @pytest.mark.parametrize("on_host", [True, False])
 def test_64_bits_are_never_narrowed_in_silence(dtype, on_host, monkeypatch):
-    monkeypatch.setattr(_run, "_is_on_host", lambda arrays: on_host)
+    monkeypatch.setattr(_run, "is_on_host", lambda arrays: on_host)
     x = block(3, gradients={"t": Gradient((3,))}, dtype=dtype)
     other = block(3, arrays="jax")
     with pytest.raises(TypeError, match="32-bit mode"):
@@ -310,7 +310,7 @@ OPERATIONS = {
 def test_device_equals_host(operation, arrays, monkeypatch, compiled):
     x, y = X.to(arrays=arrays), Y.to(arrays=arrays)
     host = operation(x, y)
-    monkeypatch.setattr(_run, "_is_on_host", lambda arrays: False)
+    monkeypatch.setattr(_run, "is_on_host", lambda arrays: False)
     jax.clear_caches()
     compiled()
     device = operation(x, y)
@@ -333,7 +333,7 @@ def test_tasks_of_numpy_and_of_jax_arrays_together(monkeypatch):
     mixed = mts.TensorMap(x.keys, blocks)
     sources, samples = [np.array([1]), np.array([2])], [_range(1), _range(1)]
     for on_host in (True, False):
-        monkeypatch.setattr(_run, "_is_on_host", lambda _, value=on_host: value)
+        monkeypatch.setattr(_run, "is_on_host", lambda _, value=on_host: value)
         moved = move_rows([Move(mixed, sources)], samples)
         for i, kind in enumerate((np.ndarray, jax.Array)):
             leaves = jax.tree.leaves(moved.block_by_id(i))

@@ -22,8 +22,9 @@ from ._run import (
     Recipe as Recipe,
     Slot as Slot,
     execute as execute,
+    is_on_host as is_on_host,
     is_repeatable as is_repeatable,
-    on_host as on_host,
+    staying_on_host as staying_on_host,
 )
 from ._tasks import (
     CutTask as CutTask,

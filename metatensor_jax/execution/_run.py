@@ -23,21 +23,20 @@ from ._tasks import MapTask, PlaceTask, Task
 
 _Tree = TypeVar("_Tree", TensorBlock, TensorMap)
 
-
-_on_host = ContextVar("on_host", default=False)
+_stay = ContextVar("stay_on_host", default=False)
 
 
 @contextmanager
-def on_host() -> Iterator[None]:
+def staying_on_host() -> Iterator[None]:
     """Results of math stay NumPy arrays, for steps in the middle of an operation.
 
     Nobody sees these arrays, and to make JAX arrays of them takes half of the time.
     """
-    token = _on_host.set(True)
+    token = _stay.set(True)
     try:
         yield
     finally:
-        _on_host.reset(token)
+        _stay.reset(token)
 
 
 def execute(plan: _Tree) -> _Tree:
@@ -78,7 +77,7 @@ def _run_with_jax(tasks: Sequence[Task]) -> list[Any]:
     # data that is known stays known, also while a program around this is traced
     with eval_context():
         try:
-            return _run_on_host(tasks) if _is_on_host(arrays) else _trace(tasks)
+            return _run_on_host(tasks) if is_on_host(arrays) else _trace(tasks)
         except _CLOSES_OVER_TRACER:
             pass  # its result is a tracer as well
     return [task.trace() for task in tasks]
@@ -99,7 +98,7 @@ def _check_wide(arrays: Iterable[Any]) -> None:
         check_not_narrowed(dtype)
 
 
-def _is_on_host(arrays: Sequence[Any]) -> bool:
+def is_on_host(arrays: Sequence[Any]) -> bool:
     """Can NumPy read all of this without moving it?"""
     if jax.default_backend() != "cpu":
         return False
@@ -175,7 +174,7 @@ class Recipe:
         A program that gives back what it is given takes 3 µs for each array, and
         `jax.device_put` takes 16; but the program has to be compiled for these shapes.
         """
-        if _on_host.get():
+        if _stay.get():
             return arrays
         self._n_runs += 1
         if len(arrays) < _MANY_ARRAYS or self._n_runs <= _RUNS_TO_PAY:
@@ -209,7 +208,7 @@ def is_repeatable(function: Any, leaves: Sequence[Any], args: Sequence[Any]) -> 
     # planning takes a time for each block, which does not matter for large ones
     if sum(leaf.shape[0] for leaf in leaves) > _MANY_ROWS:
         return False
-    return _is_on_host(leaves) and not _holds_tracer(function)
+    return is_on_host(leaves) and not _holds_tracer(function)
 
 
 _MANY_ROWS = 200_000
@@ -228,7 +227,7 @@ def _run_on_host(tasks: Sequence[Task]) -> list[Any]:
         arrays = Batch(group).run(columns, group[0].args)
         for i, array in zip(at, arrays, strict=True):
             results[i] = array
-    return results if _on_host.get() else jax.device_put(results)
+    return results if _stay.get() else jax.device_put(results)
 
 
 def _groups(tasks: Mapping[int, Any]) -> Iterator[tuple[list[int], list[MapTask], Any]]:

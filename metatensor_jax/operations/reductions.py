@@ -16,7 +16,7 @@ import numpy as np
 
 from ..checks import as_names, block_form, check_type, in_operation
 from ..errors import MetatensorError, TracedLabelsError
-from ..execution import on_host
+from ..execution import staying_on_host
 from ..labels import Labels
 from ..once import for_each
 from ..packing import RowIndex, unique_rows
@@ -210,7 +210,7 @@ def _mean(tensor: TensorMap, groups: _Groups) -> TensorMap:
     counts = [
         _count(index, len(left), dtype) for left, index in zip(*groups, strict=True)
     ]
-    with on_host():
+    with staying_on_host():
         total = _sum(tensor, groups)
     return map_rows(operator.truediv, total, counts, linear=True)
 
@@ -222,7 +222,7 @@ def _var(tensor: TensorMap, groups: _Groups) -> TensorMap:
     distances to the mean cancel in their sum. In second order they do not: with the
     constant mean :math:`m`, the variance is :math:`E[(x - m)^2] - (E[x] - m)^2`.
     """
-    with on_host():
+    with staying_on_host():
         mean = _mean(tensor, groups)
         constant = remove_gradients(mean)
         move = Move(constant, source=groups.destinations)
@@ -237,7 +237,7 @@ def _var(tensor: TensorMap, groups: _Groups) -> TensorMap:
 
 
 def _std(tensor: TensorMap, groups: _Groups) -> TensorMap:
-    with on_host():
+    with staying_on_host():
         variance = _var(tensor, groups)
     return map_rows(_safe_sqrt, variance)
 

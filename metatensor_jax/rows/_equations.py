@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
 from ..block import TensorBlock
 from ..conversion import check_not_narrowed
-from ..execution import round_up
+from ..execution import is_on_host, round_up
 
 
 def equations(block: TensorBlock) -> Any:
@@ -22,7 +21,7 @@ def equations(block: TensorBlock) -> Any:
     """
     check_not_narrowed(block.dtype)
     is_known = not any(isinstance(leaf, Tracer) for leaf in block._leaves)
-    xp: Any = np if is_known and jax.default_backend() == "cpu" else jnp
+    xp: Any = np if is_known and is_on_host(block._leaves) else jnp
     return xp.concatenate([_rows(inner, xp) for _, inner in block._walk()])
 
 

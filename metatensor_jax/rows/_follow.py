@@ -11,11 +11,14 @@ import numpy as np
 from ..errors import TracedLabelsError
 from ..execution import Index, follow_traced, merge_traced
 from ..labels import Labels
-from ..packing import distinct_rows, is_increasing, is_inside, unique_columns
+from ..packing import (
+    are_increasing,
+    cut,
+    distinct_rows,
+    is_inside,
+    unique_columns,
+)
 from ._operands import end_to_end, join_rows
-
-#: labels that are not in order rarely hide it for so many rows
-_SAMPLE = 1_000
 
 OrderOfRows = Callable[[np.ndarray], np.ndarray]
 
@@ -89,17 +92,21 @@ def _add_up(links: Sequence[Link], n_rows: int) -> Routes:
         _joined([of_link.labels for of_link in moved]),
     )
     names = pairs[0][1]._names
-    # the whole table is only made, and looked through, if they may be in order already
-    if is_increasing(rows.take(np.arange(min(len(rows.parents), _SAMPLE)))):
-        table = rows.table()
-        if is_increasing(table):
-            return routes, Labels._make(names, table)
-    columns = [rows.parents, *rows.labels.T[1:]]
-    first, places = unique_columns(columns, len(rows.parents))
-    ends = np.cumsum([route.n_rows for route in routes])
-    parts = np.split(places, ends[:-1])
-    routes = [r._replace(destination=p) for r, p in zip(routes, parts, strict=True)]
-    return routes, Labels._make(names, rows.take(first))
+    # their table is only made where it is the result
+    columns, n = [rows.parents, *rows.labels.T[1:]], len(rows.parents)
+    if are_increasing(columns, n):
+        return routes, Labels._make(names, rows.table())
+    first, places = unique_columns(columns, n)
+    parts = cut(places, [route.n_rows for route in routes])
+    return _to(parts, routes), Labels._make(names, rows.take(first))
+
+
+def _to(destinations: Sequence[Index], routes: Sequence[Route]) -> list[Route]:
+    """The routes, to these destinations."""
+    return [
+        route._replace(destination=destination)
+        for route, destination in zip(routes, destinations, strict=True)
+    ]
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -260,11 +267,7 @@ def _merge(routes: Sequence[Route], samples: Sequence[Labels]) -> Routes:
         merged = Labels._make(names, values, static=False)
         ends = np.cumsum([len(labels) for labels in samples])
         destinations = jnp.split(index, ends[:-1])
-    moved = [
-        route._replace(destination=destination)
-        for route, destination in zip(routes, destinations, strict=True)
-    ]
-    return moved, merged
+    return _to(destinations, routes), merged
 
 
 def _reorder(routes: Sequence[Route], samples: Labels, order_of: OrderOfRows) -> Routes:

@@ -163,9 +163,7 @@ def plan_move(
     _check_places(pieces, samples, arrangement)
     columns = pieces[0].operand.properties if properties is None else properties
     plan = _plan_beside if arrangement == "side by side" else _plan_along
-    return plan(
-        pieces, samples, columns, fill_value, order_gradients, once or _directly
-    )
+    return plan(pieces, samples, columns, fill_value, order_gradients, once)
 
 
 def _check_places(
