@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from builders import Gradient, block, enable_x64, tensor
+from devices import on_two_devices
 from reference import assert_close
 
 import metatensor_jax as mts
@@ -500,3 +501,22 @@ def test_sums_of_many_small_numbers():
         [Move(mts.block_from_array(values), None, destination)], _range(2)
     )
     np.testing.assert_allclose(summed.values, 50_000, rtol=1e-6)
+
+
+# --- several devices ---------------------------------------------------------------
+
+
+_SECOND_DEVICE = """
+import jax, numpy as np, metatensor_jax as mts
+second = jax.devices()[1]
+values = jax.device_put(np.random.default_rng(0).random((3, 3), "f4"), second)
+x = mts.TensorMap(mts.Labels.single(), [mts.block_from_array(values)])
+for result in (mts.add(x, x), mts.dot(x, x), mts.solve(x, x), mts.lstsq(x, x, None)):
+    assert result.block().values.devices() == {second}, result.block().values.devices()
+print("done")
+"""
+
+
+def test_results_stay_on_the_device_of_their_data():
+    """The solution of linear systems was moved to the first one."""
+    assert on_two_devices(_SECOND_DEVICE).split() == ["done"]
