@@ -6,13 +6,26 @@ together are known already. See ``operations.py``.
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import metatensor
 import numpy as np
-from moving import variants
-from timing import WALL, Bare, Variant, build, heading, measure, report, with_gradient
+from timing import (
+    WALL,
+    Bare,
+    Times,
+    Variant,
+    build,
+    heading,
+    measure,
+    report,
+    with_gradient,
+)
 
 import metatensor_jax as ours
 
@@ -21,25 +34,24 @@ KEY_NAMES = ["o3_lambda", "center_type", "neighbor_type"]
 
 
 def keys() -> None:
-    """A spherical expansion. By hand: copies, where the index arrays are known."""
+    """A spherical expansion. By hand: copies, where the index arrays are known.
+
+    Eager calls see labels for the first time, or again: then their plan is kept. What
+    sees them often, and has much to move, is compiled.
+    """
     n_blocks = (MAX_LAMBDA + 1) * N_TYPES**2
-    for jitted in (False, True):
-        how = "under jit" if jitted else "eager"
-        heading(f"keys of {n_blocks} blocks, {N_ATOMS:,} atoms, {how}")
-        for per_row in (0, 3):
-            expansion = _expansion(per_row)
-            with_or_without = "with gradients" if per_row else "no gradients"
-            for method, moved in (
-                ("keys_to_properties", "neighbor_type"),
-                ("keys_to_samples", "center_type"),
-            ):
-                name = f"{method}, {with_or_without}"
-                if jitted:
-                    times = _measure_jitted_keys(expansion, method, moved)
-                    report(name, times, overhead=1.5)
-                else:
-                    times = _measure_keys(expansion, method, moved)
-                    report(name, times, speedup=5 if per_row else 2)
+    for per_row in (0, 3):
+        expansion = _expansion(per_row)
+        with_or_without = "with gradients" if per_row else "no gradients"
+        heading(f"keys of {n_blocks} blocks, {N_ATOMS:,} atoms, {with_or_without}")
+        for method, moved in (
+            ("keys_to_properties", "neighbor_type"),
+            ("keys_to_samples", "center_type"),
+        ):
+            for how, times in _measure_keys(expansion, method, moved):
+                report(f"{method}, {how}", times, speedup=5 if per_row else 2)
+            times = _measure_jitted_keys(expansion, method, moved)
+            report(f"{method}, under jit", times, overhead=1.5)
 
 
 Expansion = dict[tuple[int, int, int], Bare]
@@ -63,17 +75,60 @@ def _expansion(gradient_rows: int) -> Expansion:
     return blocks
 
 
-def _measure_keys(expansion: Expansion, method: str, moved: str) -> Any:
+def _measure_keys(
+    expansion: Expansion, method: str, moved: str
+) -> Iterator[tuple[str, Times]]:
     copies = _copies(expansion, method)
 
     def by_hand(_: Any) -> Any:
         return [copy(np) for copy in copies]
 
-    def call(_: Any, tensor: Any) -> Any:
+    def call(tensor: Any) -> Any:
         return getattr(tensor, method)(moved)
 
-    both = variants(call, KEY_NAMES, list(expansion), list(expansion.values()))
-    return measure(*both, Variant(by_hand))
+    def theirs() -> Any:
+        return build(metatensor, KEY_NAMES, list(expansion), list(expansion.values()))
+
+    systems = itertools.count(step=1_000)
+
+    def new() -> Any:
+        first = next(systems)
+        bares = [_renumbered(bare, first) for bare in expansion.values()]
+        return build(ours, KEY_NAMES, list(expansion), bares)
+
+    def seen(arrays: str, often: bool) -> Any:
+        tensor = new().to(arrays=arrays)
+        for _ in range(WARM if often else 1):
+            call(tensor)
+        return tensor
+
+    first = measure(
+        Variant(call, new, fresh=True),
+        Variant(call, theirs, fresh=True),
+        Variant(by_hand),
+        clock=WALL,
+    )
+    yield "new labels", first
+    for arrays in ("numpy", "jax"):
+        for often in (False, True):
+            setup = functools.partial(seen, arrays, often)
+            again = measure(Variant(call, setup), clock=WALL, rounds=25)
+            how = "often" if often else "again"
+            yield f"{how}, {arrays}", first._replace(ours=again.ours)
+
+
+#: calls until eager ones are as fast as they get
+WARM = 200
+
+
+def _renumbered(bare: Bare, first_system: int) -> Bare:
+    """The same with other systems, so that nobody has seen these labels before."""
+    tables = [bare.samples, bare.gradient_samples]
+    moved = [
+        t if t is None else t + np.int32([0] * (t.shape[1] - 2) + [first_system, 0])
+        for t in tables
+    ]
+    return bare._replace(samples=moved[0], gradient_samples=moved[1])
 
 
 def _measure_jitted_keys(expansion: Expansion, method: str, moved: str) -> Any:

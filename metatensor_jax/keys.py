@@ -19,12 +19,12 @@ from .block import TensorBlock
 from .checks import as_names, check_same_axes, in_operation
 from .entry import saying_where
 from .errors import MetatensorError
-from .execution import execute
+from .execution import kept
 from .facade import implements
 from .labels import Labels
 from .once import Once
 from .packing import cut, distinct_rows, is_increasing, unique_rows
-from .rows import Move, end_to_end, map_rows, move_rows, plan_move, take_properties
+from .rows import Move, end_to_end, map_rows, plan_move, take_properties
 from .tensor import TensorMap
 
 
@@ -44,11 +44,19 @@ def keys_to_samples(
                 f"{len(keys_to_move)}: all keys are moved"
             )
         keys_to_move = keys_to_move.names
-    moved = as_names(keys_to_move)
+    moved = tuple(as_names(keys_to_move))
     if not moved:
         return tensor
+    tensor = _same_properties(tensor, _group_keys(tensor, moved), fill_value)
+    return _blocks_along(tensor, moved, sort_samples)
+
+
+@kept
+def _blocks_along(
+    tensor: TensorMap, moved: Sequence[str], sort_samples: bool
+) -> TensorMap:
+    """The plan: the blocks of each new key end to end."""
     groups = _group_keys(tensor, moved)
-    tensor = _same_properties(tensor, groups, fill_value)
     stack, once = _stack_sorted if sort_samples else _stack, Once()
     plans = []
     for members in groups.members:
@@ -58,7 +66,7 @@ def keys_to_samples(
         samples, places = once(stack, [b.samples for b in blocks], moved, entries)
         moves = [Move(b, destination=p) for b, p in zip(blocks, places, strict=True)]
         plans.append(plan_move(moves, samples, once=once))
-    return execute(TensorMap._make(groups.keys, plans, tensor._structure.info))
+    return TensorMap._make(groups.keys, plans, tensor._structure.info)
 
 
 class _KeyGroups:
@@ -186,12 +194,24 @@ def keys_to_properties(
 ) -> TensorMap:
     """See :meth:`TensorMap.keys_to_properties`."""
     wanted = keys_to_move if isinstance(keys_to_move, Labels) else None
-    moved = as_names(wanted.names if wanted is not None else keys_to_move)  # type: ignore[arg-type]
+    moved = tuple(as_names(wanted.names if wanted is not None else keys_to_move))  # type: ignore[arg-type]
     if not moved:
         return tensor
-    groups = _group_keys(tensor, moved)
     if wanted is not None and len(wanted) == 0:
         wanted = None
+    return _blocks_beside(tensor, moved, wanted, fill_value, sort_samples)
+
+
+@kept
+def _blocks_beside(
+    tensor: TensorMap,
+    moved: Sequence[str],
+    wanted: Labels | None,
+    fill_value: float,
+    sort_samples: bool,
+) -> TensorMap:
+    """The plan: the blocks of each new key side by side."""
+    groups = _group_keys(tensor, moved)
     options = (groups.moved, wanted, fill_value)
     with in_operation("keys_to_properties"):
         once = Once()
@@ -199,7 +219,7 @@ def keys_to_properties(
             _plan_columns(tensor, members, sort_samples, once, *options)
             for members in groups.members
         ]
-    return execute(TensorMap._make(groups.keys, plans, tensor._structure.info))
+    return TensorMap._make(groups.keys, plans, tensor._structure.info)
 
 
 def _plan_columns(
@@ -257,14 +277,8 @@ def _all_samples(of_blocks: Sequence[Labels], sort_samples: bool) -> _Placed:
 
 def _nothing(blocks: Sequence[TensorBlock], n_samples: int) -> Move:
     """Columns for a key that no block has: rows that are all past the end."""
-    empty = move_rows(
-        [Move(blocks[0], source=np.zeros(0, int))], _no_samples(blocks[0])
-    )
-    return Move(empty, np.zeros(n_samples, int), np.arange(n_samples))
-
-
-def _no_samples(block: TensorBlock) -> Labels:
-    return Labels.empty(block.samples.names)
+    past_the_end = np.full(n_samples, len(blocks[0].samples))
+    return Move(blocks[0], past_the_end, np.arange(n_samples))
 
 
 @implements("TensorMap.components_to_properties")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import jax
+import numpy as np
 import pytest
 from builders import enable_x64
 
@@ -22,3 +23,20 @@ def x64(request: pytest.FixtureRequest) -> Iterator[bool]:
     """Runs a test with JAX's 64-bit types switched off, and again with them on."""
     with enable_x64(request.param):
         yield request.param
+
+
+@pytest.fixture
+def compiled(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], int]]:
+    """A function that gives the number of programs compiled since its last call."""
+    with jax.log_compiles():
+
+        def count() -> int:
+            messages = [record.getMessage() for record in caplog.records]
+            caplog.clear()
+            return sum("Finished XLA compilation" in text for text in messages)
+
+        # Were the message to change, each test would find nothing and pass.
+        shape = (count(), 3, 7)
+        jax.jit(lambda x: x + 1)(np.ones(shape, np.float32))
+        assert count() == 1
+        yield count

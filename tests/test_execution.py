@@ -38,23 +38,6 @@ def _range(n: int) -> mts.Labels:
     return mts.Labels.range("moved", n)
 
 
-@pytest.fixture
-def compiled(caplog):
-    """A function that gives the number of programs compiled since its last call."""
-    with jax.log_compiles():
-
-        def count() -> int:
-            messages = [record.getMessage() for record in caplog.records]
-            caplog.clear()
-            return sum("Finished XLA compilation" in text for text in messages)
-
-        # Were the message to change, each test would find nothing and pass.
-        shape = (count(), 3, 7)
-        jax.jit(lambda x: x + 1)(np.ones(shape, np.float32))
-        assert count() == 1
-        yield count
-
-
 def _many_blocks(seed: int, sizes=None) -> mts.TensorMap:
     if sizes is None:
         sizes = np.random.default_rng(seed).integers(1, 40, 64).tolist()

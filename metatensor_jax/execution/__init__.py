@@ -10,20 +10,29 @@ each task by its array, in one of three ways:
   nothing new. Moving rows is NumPy's, and gives NumPy arrays for NumPy arrays.
 - Called eagerly on an accelerator, all tasks are one compiled program.
 
+Eager calls that see the same labels again run by a plan that is kept, and by a program
+for exactly these shapes as soon as that pays (``_kept.py``).
+
 Index arrays and scalars are arguments of these programs, never constants in them.
 """
 
+from ._kept import (
+    Arrays as Arrays,
+    KeptFunctions as KeptFunctions,
+    arrays_of as arrays_of,
+    is_hashable as is_hashable,
+    is_repeatable as is_repeatable,
+    kept as kept,
+    with_slots as with_slots,
+)
 from ._programs import (
     combine as combine,
     partition as partition,
     round_up as round_up,
 )
 from ._run import (
-    Recipe as Recipe,
-    Slot as Slot,
     execute as execute,
     is_on_host as is_on_host,
-    is_repeatable as is_repeatable,
     staying_on_host as staying_on_host,
 )
 from ._tasks import (

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -15,7 +15,6 @@ from jax.errors import TracerArrayConversionError, UnexpectedTracerError
 
 from ..arrays import read_only
 from ..block import TensorBlock
-from ..collector import collection_paused
 from ..conversion import check_not_narrowed
 from ..tensor import TensorMap
 from ._programs import Batch, partition, trace_tasks
@@ -37,6 +36,11 @@ def staying_on_host() -> Iterator[None]:
         yield
     finally:
         _stay.reset(token)
+
+
+def is_staying_on_host() -> bool:
+    """Is this a step in the middle of an operation, see :func:`staying_on_host`?"""
+    return _stay.get()
 
 
 def execute(plan: _Tree) -> _Tree:
@@ -71,20 +75,20 @@ def _all_numpy(task: Task) -> bool:
 def _run_with_jax(tasks: Sequence[Task]) -> list[Any]:
     arrays = [array for task in tasks for array in task.arrays()]
     leaves = [leaf for task in tasks for leaf in task.leaves()]
-    _check_wide([*arrays, *_floats(leaves)])
+    check_wide([*arrays, *_floats(leaves)])
     if any(isinstance(leaf, Tracer) for leaf in leaves):
         return _trace(tasks)
     # data that is known stays known, also while a program around this is traced
     with eval_context():
         try:
             return _run_on_host(tasks) if is_on_host(arrays) else _trace(tasks)
-        except _CLOSES_OVER_TRACER:
+        except CLOSES_OVER_TRACER:
             pass  # its result is a tracer as well
     return [task.trace() for task in tasks]
 
 
 #: what a row function that closes over a tracer raises outside of its program
-_CLOSES_OVER_TRACER = (UnexpectedTracerError, TracerArrayConversionError)
+CLOSES_OVER_TRACER = (UnexpectedTracerError, TracerArrayConversionError)
 
 
 def _floats(leaves: Iterable[Any]) -> list[np.ndarray]:
@@ -93,7 +97,8 @@ def _floats(leaves: Iterable[Any]) -> list[np.ndarray]:
     return [x for x in arrays if x.dtype.kind in "fc"]
 
 
-def _check_wide(arrays: Iterable[Any]) -> None:
+def check_wide(arrays: Iterable[Any]) -> None:
+    """Raise if JAX would narrow one of these."""
     for dtype in {array.dtype for array in arrays}:
         check_not_narrowed(dtype)
 
@@ -114,104 +119,18 @@ def is_on_host(arrays: Sequence[Any]) -> bool:
 def _trace(tasks: Sequence[Task]) -> list[Any]:
     """All tasks as one program, which is a part of the one that is being traced."""
     tasks = [t.as_gather() if isinstance(t, PlaceTask) else t for t in tasks]
-    if any(isinstance(t, MapTask) and _holds_tracer(t.function) for t in tasks):
+    if any(isinstance(t, MapTask) and holds_tracer(t.function) for t in tasks):
         return [task.trace() for task in tasks]  # what is cached would hold it as well
     return trace_tasks(*partition(tasks))
 
 
-def _holds_tracer(function: Any) -> bool:
+def holds_tracer(function: Any) -> bool:
     """Does a row function close over a tracer of the program around it?"""
     while not hasattr(function, "__code__") and hasattr(function, "function"):
         function = function.function  # a derivative of the row function
     cells = getattr(function, "__closure__", None) or ()
     contents = [cell.cell_contents for cell in cells]
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(contents))
-
-
-class Slot(NamedTuple):
-    """The place of an array that is given later."""
-
-    position: int
-    shape: tuple[int, ...]
-    dtype: Any
-
-
-class Recipe:
-    """A plan of row functions on host data, to be run on other data again and again.
-
-    :param plan: a map whose leaves are tasks, and the arrays of these are slots
-    """
-
-    def __init__(self, plan: TensorMap) -> None:
-        self._structure = plan._structure
-        self._n_leaves = len(plan._leaves)
-        self._batches = [
-            (at, Batch(group), [[slot.position for slot in column] for column in slots])
-            for at, group, slots in _groups(dict(enumerate(plan._leaves)))
-        ]
-        self._n_runs = 0
-        # one for each recipe, so that its programs are forgotten along with it
-        self._give_back = jax.jit(lambda arrays: arrays)
-
-    @collection_paused()
-    def run(self, leaves: Sequence[Any], args: Sequence[Any]) -> TensorMap | None:
-        """The map, from the arrays in the order of their slots.
-
-        None if a row function closes over a tracer: it has to be traced.
-        """
-        _check_wide(leaves)
-        # as in `_run_with_jax`: data that is known stays known
-        with eval_context():
-            try:
-                results = self._put(self._results(leaves, args))
-            except _CLOSES_OVER_TRACER:
-                return None
-        return TensorMap._unflatten(self._structure, results)
-
-    def _put(self, arrays: list[Any]) -> list[Any]:
-        """These arrays as JAX arrays, as fast as this recipe is worth it.
-
-        A program that gives back what it is given takes 3 µs for each array, and
-        `jax.device_put` takes 16; but the program has to be compiled for these shapes.
-        """
-        if _stay.get():
-            return arrays
-        self._n_runs += 1
-        if len(arrays) < _MANY_ARRAYS or self._n_runs <= _RUNS_TO_PAY:
-            return jax.device_put(arrays)
-        first, given = jax.device_put(arrays[0]), self._give_back(arrays)
-        # it is another one under `jax.set_mesh`, and none under `jax.disable_jit`
-        if getattr(given[0], "sharding", None) == first.sharding:
-            return given
-        return jax.device_put(arrays)
-
-    def _results(self, leaves: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-        results: list[Any] = [None] * self._n_leaves
-        for at, batch, positions in self._batches:
-            columns = [[leaves[i] for i in column] for column in positions]
-            for i, array in zip(at, batch.run(columns, args), strict=True):
-                results[i] = array
-        return results
-
-
-#: a compilation takes as long as is gained in so many runs, for so many arrays or more
-_RUNS_TO_PAY, _MANY_ARRAYS = 20, 32
-
-
-def is_repeatable(function: Any, leaves: Sequence[Any], args: Sequence[Any]) -> bool:
-    """Can this be run by a :class:`Recipe`, and is it worth to keep one?"""
-    kinds = {type(x) for x in [*leaves, *jax.tree.leaves(args)]}
-    if any(issubclass(kind, Tracer) for kind in kinds):
-        return False
-    if not all(isinstance(x, (np.ndarray, jax.Array)) for x in leaves):
-        return False
-    # planning takes a time for each block, which does not matter for large ones
-    if sum(leaf.shape[0] for leaf in leaves) > _MANY_ROWS:
-        return False
-    return is_on_host(leaves) and not _holds_tracer(function)
-
-
-_MANY_ROWS = 200_000
 
 
 def _run_on_host(tasks: Sequence[Task]) -> list[Any]:
@@ -223,14 +142,16 @@ def _run_on_host(tasks: Sequence[Task]) -> list[Any]:
             functions[i] = task
         else:
             results[i] = task.read()
-    for at, group, columns in _groups(functions):
+    for at, group, columns in groups_of(functions):
         arrays = Batch(group).run(columns, group[0].args)
         for i, array in zip(at, arrays, strict=True):
             results[i] = array
-    return results if _stay.get() else jax.device_put(results)
+    return results if is_staying_on_host() else jax.device_put(results)
 
 
-def _groups(tasks: Mapping[int, Any]) -> Iterator[tuple[list[int], list[MapTask], Any]]:
+def groups_of(
+    tasks: Mapping[int, Any],
+) -> Iterator[tuple[list[int], list[MapTask], Any]]:
     """Tasks that run as one: where they are, these tasks, and the arrays they read."""
     groups: defaultdict[Any, list[int]] = defaultdict(list)
     for i, task in tasks.items():

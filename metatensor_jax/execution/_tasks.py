@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -107,6 +108,14 @@ class Task(ABC):
     def parameters(self) -> Sequence[Any]:
         """What is data besides the rows."""
         return ()
+
+    def of_slots(self, arrays: Sequence[Any]) -> Self:
+        """The same with arrays in place of the slots of its pieces."""
+        pieces = [
+            Rows(arrays[piece.array.position], piece.index, piece.fill)
+            for piece in self.pieces
+        ]
+        return dataclasses.replace(self, pieces=tuple(pieces))  # type: ignore[type-var]
 
     @property
     def only_moves(self) -> bool:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Any
 
 from ..block import TensorBlock
 from ..entry import saying_where
 from ..errors import NotEqualError
-from ..execution import Recipe, Slot, execute, is_repeatable
+from ..execution import (
+    Arrays,
+    KeptFunctions,
+    arrays_of,
+    execute,
+    is_hashable,
+    is_repeatable,
+    with_slots,
+)
 from ..labels import Labels, first_difference
 from ..structure import MapStructure
 from ..tensor import TensorMap
@@ -113,7 +120,7 @@ def _map_again(
     if (
         isinstance(args, list)
         or isinstance(function, list)
-        or not _is_hashable(function)
+        or not is_hashable(function)
     ):
         return None
     if not all(isinstance(x, TensorMap) and x._structure.is_static for x in inputs):
@@ -122,30 +129,26 @@ def _map_again(
     if not is_repeatable(function, leaves, args):
         return None
     structures = tuple([tensor._structure for tensor in inputs])
-    arrays = tuple([(leaf.shape, leaf.dtype) for leaf in leaves])
-    return _recipe(function, linear, structures, arrays).run(leaves, args)
+    plan = _kept_plan(function, linear, structures, arrays_of(leaves))
+    return plan.run(leaves, args)
 
 
 @functools.lru_cache(maxsize=64)
-def _recipe(
+def _kept_plan(
     function: Callable[..., Any],
     linear: bool | Callable[..., Any],
     structures: tuple[MapStructure, ...],
-    arrays: tuple[tuple[tuple[int, ...], Any], ...],
-) -> Recipe:
+    arrays: Arrays,
+) -> KeptFunctions:
     """What to do with maps of these structures, whose arrays have these shapes."""
-    slots = (Slot(i, *array) for i, array in enumerate(arrays))
-    inputs = [
-        TensorMap._unflatten(structure, islice(slots, structure.offsets[-1]))
-        for structure in structures
-    ]
+    inputs = with_slots(structures, arrays)
     first, plans = inputs[0], []
     for i, blocks in enumerate(match_blocks(*inputs)):
         with saying_where(first.keys.entry(i)):
             plans.append(plan_map(function, blocks, (), linear))
     tensor = TensorMap._make(first.keys, plans, first._structure.info)
     tensor._structure.digest  # noqa: B018 - all results share it
-    return Recipe(tensor)
+    return KeptFunctions(tensor)
 
 
 def _of_block(value: Any, i: int) -> Any:
@@ -192,7 +195,7 @@ def plan_map(
     properties: Labels | None = None,
 ) -> TensorBlock:
     """The plan of :func:`map_rows` for blocks: a block whose leaves are tasks."""
-    if not _is_hashable(function):  # a module: its arrays are data of the program
+    if not is_hashable(function):  # a module: its arrays are data of the program
         function, args = _apply_last, (*args, function)
     first = Operand.of(blocks[0])
     operands = [first]
@@ -208,14 +211,6 @@ def plan_map(
         properties = first.properties
     mapping = Mapping(args, linear, rearranges, properties)
     return mapping.plan(function, operands, first.samples, tuple(components))
-
-
-def _is_hashable(function: Callable[..., Any]) -> bool:
-    try:
-        hash(function)
-    except TypeError:
-        return False
-    return True
 
 
 def _apply_last(*inputs: Any) -> Any:
