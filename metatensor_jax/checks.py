@@ -6,6 +6,7 @@ The messages name the operation that was called.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
@@ -76,10 +77,17 @@ def block_form(operation: Callable[..., Any]) -> Any:
     name, raises, _ = operation.__name__.partition("_raise")
     of_block.__name__ = of_block.__qualname__ = f"{name}_block{raises}"
     of_block.__module__ = operation.__module__
-    what = "One block" if len(blocks) == 1 else "Two blocks"
-    of_block.__doc__ = f"{what}, see :func:`{operation.__name__}`."
+    of_block.__doc__ = _doc_for_blocks(operation)
     of_block.__signature__ = signature  # type: ignore[attr-defined]
     return of_block
+
+
+_PARAMETER = re.compile(r":param tensor(\w*): (a|another) map")
+
+
+def _doc_for_blocks(operation: Callable[..., Any]) -> str:
+    doc = _PARAMETER.sub(r":param block\1: \2 block", inspect.getdoc(operation) or "")
+    return f"For blocks what :func:`{operation.__name__}` is for maps.\n\n{doc}"
 
 
 def _only_block(result: Any) -> Any:
@@ -100,7 +108,10 @@ def asking(raising: Callable[_Options, None]) -> Callable[_Options, bool]:
 
     holds.__name__ = holds.__qualname__ = raising.__name__.removesuffix("_raise")
     holds.__module__ = raising.__module__
-    holds.__doc__ = f"Does :func:`{raising.__name__}`, see there, find no difference?"
+    holds.__doc__ = (
+        f"Does :func:`{raising.__name__}` find no difference? That is to:\n\n"
+        f"{inspect.getdoc(raising)}"
+    )
     holds.__signature__ = inspect.signature(raising).replace(  # type: ignore[attr-defined]
         return_annotation="bool"
     )

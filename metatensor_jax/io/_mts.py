@@ -62,12 +62,22 @@ def load(file: File, use_numpy: bool = False) -> TensorMap:
 
 
 def load_block(file: File, use_numpy: bool = False) -> TensorBlock:
-    """Load a block from an ``.mts`` file, see :func:`load`."""
+    """Load a block from an ``.mts`` file.
+
+    :param file: a path, or a file that is open in binary mode; see :func:`load` for
+        what holds for both
+    :param use_numpy: ignored, NumPy reads all files here
+    :raises ValueError: a file that is damaged, or that is no block
+    """
     return _load_block(*read_file(file))
 
 
 def load_labels(file: File) -> Labels:
-    """Load labels from an ``.mts`` file, see :func:`load`."""
+    """Load labels from an ``.mts`` file.
+
+    :param file: a path, or a file that is open in binary mode
+    :raises ValueError: a file that is damaged, or that is of something else
+    """
     return _load_labels(*read_file(file))
 
 
@@ -101,6 +111,12 @@ def save(
     :raises TypeError: something else than a map, a block or labels, or a dtype that
         metatensor does not have (such as bfloat16)
     :raises TracedLabelsError: traced labels
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/labels.mts", Labels.range("atom", 2))
+    ...     len(load_labels(f"{folder}/labels.mts"))
+    2
     """
     with written_file(file) as opened:
         _write(opened, data)
@@ -109,7 +125,14 @@ def save(
 def save_buffer(
     data: TensorMap | TensorBlock | Labels, use_numpy: bool = False
 ) -> memoryview:
-    """A map, a block or labels as the bytes of an ``.mts`` file, see :func:`save`."""
+    """A map, a block or labels as the bytes of an ``.mts`` file, see :func:`save`.
+
+    >>> load_labels_buffer(save_buffer(Labels.range("atom", 2)))
+    Labels
+        atom
+         0
+         1
+    """
     buffer = io.BytesIO()
     _write(buffer, data)
     return buffer.getbuffer()
