@@ -13,7 +13,6 @@ from devices import on_two_devices
 from reference import assert_close
 
 import metatensor_jax as mts
-from metatensor_jax.execution import _run
 from metatensor_jax.rows import Move, _map, map_rows, move_rows
 
 GRADIENTS = {
@@ -227,9 +226,9 @@ def _pair_scaled(a, factor):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128", "int64"])
-@pytest.mark.parametrize("on_host", [True, False])
-def test_64_bits_are_never_narrowed_in_silence(dtype, on_host, monkeypatch):
-    monkeypatch.setattr(_run, "is_on_host", lambda arrays: on_host)
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_64_bits_are_never_narrowed_in_silence(dtype, backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     x = block(3, gradients={"t": Gradient((3,))}, dtype=dtype)
     other = block(3, arrays="jax")
     with pytest.raises(TypeError, match="32-bit mode"):
@@ -294,7 +293,7 @@ OPERATIONS = {
 def test_device_equals_host(operation, arrays, monkeypatch, compiled):
     x, y = X.to(arrays=arrays), Y.to(arrays=arrays)
     host = operation(x, y)
-    monkeypatch.setattr(_run, "is_on_host", lambda arrays: False)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     jax.clear_caches()
     compiled()
     device = operation(x, y)
@@ -311,13 +310,29 @@ def test_device_equals_host(operation, arrays, monkeypatch, compiled):
     assert compiled() == 0
 
 
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=list(OPERATIONS))
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_indices_are_transferred_in_spite_of_a_guard(operation, backend, monkeypatch):
+    """They are made on the host, of which the user does not have to know."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    with jax.transfer_guard("disallow"):
+        operation(X.to(arrays="jax"), Y.to(arrays="jax"))
+
+
+def test_maps_seen_often_in_spite_of_a_guard():
+    x = _many_blocks(14).to(arrays="jax")
+    for _ in range(30):
+        with jax.transfer_guard("disallow"):
+            map_rows(_pair, x, x)
+
+
 def test_tasks_of_numpy_and_of_jax_arrays_together(monkeypatch):
     x = tensor((3, 4), gradients={"t": Gradient((3,))})
     blocks = [x.block_by_id(0), x.block_by_id(1).to(arrays="jax")]
     mixed = mts.TensorMap(x.keys, blocks)
     sources, samples = [np.array([1]), np.array([2])], [_range(1), _range(1)]
-    for on_host in (True, False):
-        monkeypatch.setattr(_run, "is_on_host", lambda _, value=on_host: value)
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda name=backend: name)
         moved = move_rows([Move(mixed, sources)], samples)
         for i, kind in enumerate((np.ndarray, jax.Array)):
             leaves = jax.tree.leaves(moved.block_by_id(i))

@@ -193,6 +193,25 @@ def test_in_a_mesh(move, arrays, early):
 
 
 @pytest.mark.parametrize("arrays", ["numpy", "jax"])
+def test_in_spite_of_guards(move, arrays, early):
+    x = _map(arrays=arrays)
+    first = move(x)
+    for _ in range(4):
+        with jax.transfer_guard("disallow"):
+            _assert_identical(move(x), first)
+
+
+def test_looking_for_nan(early, compiled):
+    """NumPy moves a NaN, and a program must not be another matter."""
+    x = _map()
+    x = mts.TensorMap._unflatten(x._structure, [leaf * np.nan for leaf in x._leaves])
+    with jax.debug_nans(True):
+        for _ in range(4):
+            x.keys_to_samples("b")
+    assert compiled() == 0
+
+
+@pytest.mark.parametrize("arrays", ["numpy", "jax"])
 def test_maps_that_are_known_in_a_program(move, arrays, early):
     x = _map(arrays=arrays)
 

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer, eval_context
+from jax.core import Tracer
 
 from ..collector import collection_paused
 from ..structure import MapStructure
@@ -32,6 +32,7 @@ from ._run import (
     holds_tracer,
     is_on_host,
     is_staying_on_host,
+    outside_of_programs,
 )
 from ._tasks import PlaceTask, Task
 
@@ -113,8 +114,7 @@ class KeptFunctions:
         None if a row function closes over a tracer: it has to be traced.
         """
         check_wide(leaves)
-        # as in `run`: data that is known stays known
-        with eval_context():
+        with outside_of_programs():
             try:
                 results = self._put(self._results(leaves, args))
             except CLOSES_OVER_TRACER:
@@ -222,7 +222,7 @@ class KeptMoves:
         """The results of all tasks, one by one; None if they are somewhere else."""
         if self._program is None:
             self._program = _compiled(self._tasks)
-        with eval_context():
+        with outside_of_programs():
             arrays = self._program(leaves)
             if isinstance(leaves[0], np.ndarray):
                 return iter([np.asarray(array) for array in arrays])
@@ -244,7 +244,9 @@ _BYTES_TO_PAY = 30_000_000
 
 
 def _is_plain(leaves: Sequence[Any]) -> bool:
-    """Does a program for these give what NumPy gives, as to dtypes and devices?"""
+    """Does a program for these give what NumPy gives: dtypes, devices, no errors?"""
+    if jax.config.jax_debug_nans or jax.config.jax_debug_infs:  # type: ignore[attr-defined]
+        return False
     if len({leaf.dtype for leaf in leaves}) != 1 or not _is_held(leaves[0].dtype):
         return False
     if isinstance(leaves[0], np.ndarray):

@@ -43,6 +43,18 @@ def is_staying_on_host() -> bool:
     return _stay.get()
 
 
+@contextmanager
+def outside_of_programs() -> Iterator[None]:
+    """For math on data that is known, also while a program around it is traced.
+
+    It stays known. And indices of rows are made on the host, and go where the data is:
+    `jax.transfer_guard` is for what a user does not know of, not for the operation that
+    was called.
+    """
+    with eval_context(), jax.transfer_guard_host_to_device("allow"):
+        yield
+
+
 def execute(plan: _Tree) -> _Tree:
     """The map or block of a plan: each leaf that is a task becomes its array."""
     leaves = list(plan._leaves)
@@ -78,8 +90,7 @@ def _run_with_jax(tasks: Sequence[Task]) -> list[Any]:
     check_wide([*arrays, *_floats(leaves)])
     if any(isinstance(leaf, Tracer) for leaf in leaves):
         return _trace(tasks)
-    # data that is known stays known, also while a program around this is traced
-    with eval_context():
+    with outside_of_programs():
         try:
             return _run_on_host(tasks) if is_on_host(arrays) else _trace(tasks)
         except CLOSES_OVER_TRACER:
