@@ -36,8 +36,7 @@ KEY_NAMES = ["o3_lambda", "center_type", "neighbor_type"]
 def keys() -> None:
     """A spherical expansion. By hand: copies, where the index arrays are known.
 
-    Eager calls see labels for the first time, or again: then their plan is kept. What
-    sees them often, and has much to move, is compiled.
+    Eager calls see labels for the first time, or again: then there is a plan.
     """
     n_blocks = (MAX_LAMBDA + 1) * N_TYPES**2
     for per_row in (0, 3):
@@ -96,10 +95,9 @@ def _measure_keys(
         bares = [_renumbered(bare, first) for bare in expansion.values()]
         return build(ours, KEY_NAMES, list(expansion), bares)
 
-    def seen(arrays: str, often: bool) -> Any:
+    def seen(arrays: str) -> Any:
         tensor = new().to(arrays=arrays)
-        for _ in range(WARM if often else 1):
-            call(tensor)
+        call(tensor)
         return tensor
 
     first = measure(
@@ -110,15 +108,9 @@ def _measure_keys(
     )
     yield "new labels", first
     for arrays in ("numpy", "jax"):
-        for often in (False, True):
-            setup = functools.partial(seen, arrays, often)
-            again = measure(Variant(call, setup), clock=WALL, rounds=25)
-            how = "often" if often else "again"
-            yield f"{how}, {arrays}", first._replace(ours=again.ours)
-
-
-#: calls until eager ones are as fast as they get
-WARM = 200
+        setup = functools.partial(seen, arrays)
+        again = measure(Variant(call, setup), clock=WALL, rounds=25)
+        yield f"again, {arrays}", first._replace(ours=again.ours)
 
 
 def _renumbered(bare: Bare, first_system: int) -> Bare:

@@ -45,14 +45,16 @@ def frozen(leaf: Any) -> Any:
     return read_only(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
-def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array of zeros that begins a cache line.
+def aligned(shape: tuple[int, ...], dtype: Any, *, zero: bool = True) -> np.ndarray:
+    """An array that begins a cache line.
 
     JAX reads such an array where it is, on a CPU, rather than copy it first.
+
+    :param zero: of zeros, which new memory is already; otherwise of anything
     """
     n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.zeros(n_bytes + _CACHE_LINE, np.uint8)
-    start = -memory.ctypes.data % _CACHE_LINE
+    memory = (np.zeros if zero else np.empty)(n_bytes + _CACHE_LINE, np.uint8)
+    start = -memory.__array_interface__["data"][0] % _CACHE_LINE
     return memory[start : start + n_bytes].view(dtype).reshape(shape)
 
 

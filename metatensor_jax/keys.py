@@ -199,6 +199,8 @@ def keys_to_properties(
         return tensor
     if wanted is not None and len(wanted) == 0:
         wanted = None
+    if isinstance(fill_value, (float, np.floating)) and np.isnan(fill_value):
+        fill_value = np.nan  # the same one each time: else its plan is not found again
     return _blocks_beside(tensor, moved, wanted, fill_value, sort_samples)
 
 

@@ -10,19 +10,19 @@ each task by its array, in one of three ways:
   nothing new. Moving rows is NumPy's, and gives NumPy arrays for NumPy arrays.
 - Called eagerly on an accelerator, all tasks are one compiled program.
 
-Eager calls that see the same labels again run by a plan that is kept, and by a program
-for exactly these shapes as soon as that pays (``_kept.py``).
+Eager calls that see the same labels again run by a plan that is kept (``_kept.py``).
+NumPy moves large data on several threads (``_workers.py``).
 
 Index arrays and scalars are arguments of these programs, never constants in them.
 """
 
 from ._kept import (
-    Arrays as Arrays,
+    ArrayTypes as ArrayTypes,
     KeptFunctions as KeptFunctions,
-    arrays_of as arrays_of,
     is_hashable as is_hashable,
     is_repeatable as is_repeatable,
     kept as kept,
+    types_of as types_of,
     with_slots as with_slots,
 )
 from ._programs import (
@@ -32,6 +32,7 @@ from ._programs import (
 )
 from ._run import (
     execute as execute,
+    holds_tracer as holds_tracer,
     is_on_host as is_on_host,
     staying_on_host as staying_on_host,
 )

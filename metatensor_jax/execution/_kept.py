@@ -1,40 +1,34 @@
-"""Plans that are kept: run again on other data, and compiled once that pays.
+"""Plans that are kept, to be run again on other data.
 
 Eager calls often see the same labels again, frame by frame or epoch by epoch. To plan
-what happens to each block then takes longer than to do it, so plans are kept. And what
-no single call is worth, a program for exactly these shapes, pays off some time: it is
-compiled once all calls before have lost as much time as that takes. So nobody loses
-more than half, and whoever calls often gets nearly all there is to gain.
+what happens to each block then takes longer than to do it.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
 from ..collector import collection_paused
 from ..structure import MapStructure
 from ..tensor import TensorMap
-from ._programs import Batch, combine, partition
+from ._programs import Batch
 from ._run import (
     CLOSES_OVER_TRACER,
     check_wide,
     execute,
     groups_of,
-    holds_tracer,
     is_on_host,
     is_staying_on_host,
     outside_of_programs,
 )
-from ._tasks import PlaceTask, Task
+from ._tasks import Task
 
 
 @dataclass(frozen=True)
@@ -47,17 +41,19 @@ class Slot:
 
 
 #: the shape and dtype of each leaf of some maps
-Arrays = tuple[tuple[tuple[int, ...], Any], ...]
+ArrayTypes = tuple[tuple[tuple[int, ...], Any], ...]
 
 
-def arrays_of(leaves: Sequence[Any]) -> Arrays:
+def types_of(leaves: Sequence[Any]) -> ArrayTypes:
     """All that a plan needs to know of the data."""
     return tuple([(leaf.shape, leaf.dtype) for leaf in leaves])
 
 
-def with_slots(structures: Sequence[MapStructure], arrays: Arrays) -> list[TensorMap]:
+def with_slots(
+    structures: Sequence[MapStructure], types: ArrayTypes
+) -> list[TensorMap]:
     """Maps with slots for their arrays, all numbered in a row."""
-    slots = iter([Slot(i, *array) for i, array in enumerate(arrays)])
+    slots = iter([Slot(i, *array) for i, array in enumerate(types)])
     return [
         TensorMap._unflatten(structure, [next(slots) for _ in range(n)])
         for structure in structures
@@ -74,19 +70,17 @@ def is_hashable(value: Any) -> bool:
     return True
 
 
-def is_repeatable(function: Any, leaves: Sequence[Any], args: Sequence[Any]) -> bool:
-    """Can a plan for this be kept, and is it worth that?"""
-    kinds = {type(x) for x in [*leaves, *jax.tree.leaves(args)]}
-    if any(issubclass(kind, Tracer) for kind in kinds):
+def is_repeatable(leaves: Sequence[Any]) -> bool:
+    """Is this data that a plan can be kept for, and is it worth that?"""
+    if any(issubclass(kind, Tracer) for kind in {type(x) for x in leaves}):
         return False
     if not all(isinstance(x, (np.ndarray, jax.Array)) for x in leaves):
         return False
-    # planning takes a time for each block, which does not matter for large ones
-    if sum(leaf.shape[0] for leaf in leaves) > _MANY_ROWS:
-        return False
-    return is_on_host(leaves) and not holds_tracer(function)
+    return sum(leaf.shape[0] for leaf in leaves) <= _MANY_ROWS and is_on_host(leaves)
 
 
+#: planning takes a time for each block, which matters little for large ones; and the
+#: labels and indices of these take memory
 _MANY_ROWS = 200_000
 
 
@@ -132,8 +126,11 @@ class KeptFunctions:
         self._n_runs += 1
         if len(arrays) < _MANY_ARRAYS or self._n_runs <= _RUNS_TO_PAY:
             return jax.device_put(arrays)
-        given = self._give_back(arrays)
-        return given if _is_as_put(given) else jax.device_put(arrays)
+        first, given = jax.device_put(arrays[0]), self._give_back(arrays)
+        # it is another one under `jax.set_mesh`, and none under `jax.disable_jit`
+        if getattr(given[0], "sharding", None) == first.sharding:
+            return given
+        return jax.device_put(arrays)
 
     def _results(self, leaves: Sequence[Any], args: Sequence[Any]) -> list[Any]:
         results: list[Any] = [None] * self._n_leaves
@@ -148,16 +145,6 @@ class KeptFunctions:
 _RUNS_TO_PAY, _MANY_ARRAYS = 20, 32
 
 
-def _is_as_put(arrays: Sequence[Any]) -> bool:
-    """Are results of a program where `jax.device_put` puts arrays?
-
-    They are somewhere else under `jax.set_mesh`, and there is no program under
-    `jax.disable_jit`.
-    """
-    usual = jax.device_put(np.zeros(())).sharding
-    return getattr(arrays[0], "sharding", None) == usual
-
-
 def kept(plan: Callable[..., TensorMap]) -> Callable[..., TensorMap]:
     """Decorator: from the plan of a map of moved rows, the map.
 
@@ -169,9 +156,11 @@ def kept(plan: Callable[..., TensorMap]) -> Callable[..., TensorMap]:
     def call(tensor: TensorMap, *options: Any) -> TensorMap:
         structure, leaves = tensor._structure, tensor._leaves
         can_keep = structure.is_static and is_hashable(options)
-        if not (can_keep and is_repeatable(plan, leaves, ())):
+        if not (can_keep and is_repeatable(leaves)):
             return execute(plan(tensor, *options))
-        return _keep(plan, structure, arrays_of(leaves), *options).run(leaves)
+        return execute(
+            _filled(_keep(plan, structure, types_of(leaves), *options), leaves)
+        )
 
     return call
 
@@ -181,95 +170,16 @@ def kept(plan: Callable[..., TensorMap]) -> Callable[..., TensorMap]:
 def _keep(
     plan: Callable[..., TensorMap],
     structure: MapStructure,
-    arrays: Arrays,
+    types: ArrayTypes,
     *options: Any,
-) -> KeptMoves:
-    return KeptMoves(plan(*with_slots([structure], arrays), *options))
+) -> TensorMap:
+    return plan(*with_slots([structure], types), *options)
 
 
-class KeptMoves:
-    """A plan of moves.
-
-    :param plan: a map whose leaves are tasks, and the arrays of these are slots
-    """
-
-    def __init__(self, plan: TensorMap) -> None:
-        self._plan = plan
-        self._tasks = [leaf for leaf in plan._leaves if isinstance(leaf, Task)]
-        self._program: Callable[..., list[Any]] | None = None
-        self._n_runs, self._runs_to_pay = 0, _runs_to_pay(self._tasks)
-
-    @collection_paused()
-    def run(self, leaves: Sequence[Any]) -> TensorMap:
-        """The map, from the arrays in the order of their slots."""
-        self._n_runs += 1
-        if self._n_runs > self._runs_to_pay and _is_plain(leaves):
-            arrays = self._run_program(leaves)
-            if arrays is not None:
-                return self._with(lambda leaf: next(arrays), leaves)
-        return execute(self._with(lambda task: task.of_slots(leaves), leaves))
-
-    def _with(self, function: Callable[[Task], Any], leaves: Sequence[Any]) -> Any:
-        """The plan, with ``function`` of each task in its place."""
-        plan = self._plan
-        filled = [
-            function(leaf) if isinstance(leaf, Task) else leaves[leaf.position]
-            for leaf in plan._leaves
-        ]
-        return TensorMap._unflatten(plan._structure, filled)
-
-    def _run_program(self, leaves: Sequence[Any]) -> Any:
-        """The results of all tasks, one by one; None if they are somewhere else."""
-        if self._program is None:
-            self._program = _compiled(self._tasks)
-        with outside_of_programs():
-            arrays = self._program(leaves)
-            if isinstance(leaves[0], np.ndarray):
-                return iter([np.asarray(array) for array in arrays])
-            return iter(arrays) if _is_as_put(arrays) else None
-
-
-def _runs_to_pay(tasks: Sequence[Task]) -> float:
-    """After how many runs by NumPy a program pays off: it moves data on all cores."""
-    pieces = [piece for task in tasks for piece in task.pieces]
-    n_bytes = sum(
-        math.prod((piece.n_rows, *piece.row_shape)) * piece.array.dtype.itemsize
-        for piece in pieces
-    )
-    return len(pieces) * _BYTES_TO_PAY / n_bytes if n_bytes else math.inf
-
-
-#: so much data moves 10 ms faster, which is the time to compile one piece of a task
-_BYTES_TO_PAY = 30_000_000
-
-
-def _is_plain(leaves: Sequence[Any]) -> bool:
-    """Does a program for these give what NumPy gives: dtypes, devices, no errors?"""
-    if jax.config.jax_debug_nans or jax.config.jax_debug_infs:  # type: ignore[attr-defined]
-        return False
-    if len({leaf.dtype for leaf in leaves}) != 1 or not _is_held(leaves[0].dtype):
-        return False
-    if isinstance(leaves[0], np.ndarray):
-        return all(isinstance(leaf, np.ndarray) for leaf in leaves)
-    return all(isinstance(leaf, jax.Array) and not leaf.committed for leaf in leaves)
-
-
-def _is_held(dtype: Any) -> bool:
-    """Has JAX this dtype, and does not narrow it?"""
-    try:
-        return jax.eval_shape(jnp.asarray, np.zeros((), dtype)).dtype == dtype
-    except TypeError:
-        return False
-
-
-def _compiled(tasks: Sequence[Task]) -> Callable[..., list[Any]]:
-    """A program for all tasks, of the arrays for their slots."""
-    gathers = [t.as_gather() if isinstance(t, PlaceTask) else t for t in tasks]
-    indices, static = partition(gathers)
-    indices = jax.device_put(indices)
-
-    @jax.jit
-    def program(leaves: Sequence[Any], indices: Any) -> list[Any]:
-        return [t.of_slots(leaves).trace() for t in combine(indices, static)]
-
-    return lambda leaves: program(leaves, indices)
+def _filled(plan: TensorMap, arrays: Sequence[Any]) -> TensorMap:
+    """A plan with arrays in place of its slots."""
+    leaves = [
+        leaf.of_slots(arrays) if isinstance(leaf, Task) else arrays[leaf.position]
+        for leaf in plan._leaves
+    ]
+    return TensorMap._unflatten(plan._structure, leaves)

@@ -19,6 +19,7 @@ from ..conversion import check_not_narrowed
 from ..tensor import TensorMap
 from ._programs import Batch, partition, trace_tasks
 from ._tasks import MapTask, PlaceTask, Task
+from ._workers import read_all
 
 _Tree = TypeVar("_Tree", TensorBlock, TensorMap)
 
@@ -67,12 +68,12 @@ def execute(plan: _Tree) -> _Tree:
 def run(tasks: Sequence[Task]) -> list[Any]:
     """The results of these tasks."""
     results: list[Any] = [None] * len(tasks)
-    others = []
+    by_numpy, others = [], []
     for i, task in enumerate(tasks):
-        if task.only_moves and _all_numpy(task):
-            results[i] = read_only(task.read())
-        else:
-            others.append(i)
+        (by_numpy if task.only_moves and _all_numpy(task) else others).append(i)
+    arrays = read_all([tasks[i] for i in by_numpy])
+    for i, array in zip(by_numpy, arrays, strict=True):
+        results[i] = read_only(array)
     if others:
         arrays = _run_with_jax([tasks[i] for i in others])
         for i, array in zip(others, arrays, strict=True):
@@ -148,11 +149,14 @@ def _run_on_host(tasks: Sequence[Task]) -> list[Any]:
     """Moves by NumPy, and math on many tasks as one program."""
     results: list[Any] = [None] * len(tasks)
     functions: dict[int, MapTask] = {}
+    moves = []
     for i, task in enumerate(tasks):
         if isinstance(task, MapTask) and not task.rearranges:
             functions[i] = task
         else:
-            results[i] = task.read()
+            moves.append(i)
+    for i, array in zip(moves, read_all([tasks[i] for i in moves]), strict=True):
+        results[i] = array
     for at, group, columns in groups_of(functions):
         arrays = Batch(group).run(columns, group[0].args)
         for i, array in zip(at, arrays, strict=True):

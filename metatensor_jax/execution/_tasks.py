@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..arrays import aligned
 from ..errors import MetatensorError
 from ..packing import is_inside, is_sorted, run_starts
 
@@ -49,6 +50,11 @@ class Rows:
         """The shape of one row."""
         return tuple(self.array.shape[1:])
 
+    @property
+    def n_bytes(self) -> int:
+        """How much data these are."""
+        return self.n_rows * math.prod(self.row_shape) * self.array.dtype.itemsize
+
     def take(self, index: Index, fill: bool = False) -> Rows:
         """Rows of these rows."""
         if self.index is None:
@@ -78,7 +84,8 @@ class Rows:
         if self.index is None and out is None:
             return array
         if out is None:
-            out = np.empty((self.n_rows, *self.row_shape), array.dtype)
+            shape = (self.n_rows, *self.row_shape)
+            out = aligned(shape, array.dtype, zero=False)
         if self.index is None:
             out[...] = array
         elif len(array) == 0:
@@ -108,6 +115,11 @@ class Task(ABC):
     def parameters(self) -> Sequence[Any]:
         """What is data besides the rows."""
         return ()
+
+    @property
+    def n_bytes(self) -> int:
+        """How much data is moved."""
+        return sum(piece.n_bytes for piece in self.pieces)
 
     def of_slots(self, arrays: Sequence[Any]) -> Self:
         """The same with arrays in place of the slots of its pieces."""
@@ -216,8 +228,8 @@ class GatherTask(Task):
 
     def read(self) -> np.ndarray:
         pieces = [piece.read(fill_value=self.fill_value) for piece in self.pieces]
-        joined = np.concatenate(pieces, self.axis) if len(pieces) > 1 else pieces[0]
-        return joined if self.order is None else joined.take(self.order, axis=0)
+        joined = _laid_out(pieces, self.axis) if len(pieces) > 1 else pieces[0]
+        return joined if self.order is None else Rows(joined, self.order).read()
 
 
 @functools.partial(
@@ -270,10 +282,8 @@ class PlaceTask(Task):
         width = sum(piece.row_shape[-1] for piece in self.pieces)
         shape = first.row_shape if self.axis == 0 else (*first.row_shape[:-1], width)
         dtype = np.result_type(*(piece.array.dtype for piece in self.pieces))
-        # all rows are written, but not all columns; and memory that is new is zero
-        # already: filling it would take as long as the move
-        allocate = np.empty if self.axis == 0 else np.zeros
-        out = allocate((self.n_rows, *shape), dtype)
+        # all rows are written, but not all columns
+        out = aligned((self.n_rows, *shape), dtype, zero=self.axis != 0)
         if self.axis != 0 and self.fill_value != 0:
             out[...] = self.fill_value
         start = 0
@@ -350,6 +360,11 @@ class CutTask(Task):
     start: int
     stop: int
 
+    @property
+    def n_bytes(self) -> int:
+        """None: the run is a part of the array, where it is."""
+        return 0
+
     def trace(self) -> Any:
         return self.pieces[0].trace()[self.start : self.stop]
 
@@ -363,6 +378,14 @@ def map_over_rows(
     """``function`` of each row."""
     in_axes = (0,) * len(rows) + (None,) * len(args)
     return jax.vmap(function, in_axes=in_axes)(*rows, *args)
+
+
+def _laid_out(pieces: Sequence[np.ndarray], axis: int) -> np.ndarray:
+    """Arrays end to end (axis 0) or side by side (axis -1)."""
+    shape = list(pieces[0].shape)
+    shape[axis] = sum(piece.shape[axis] for piece in pieces)
+    dtype = np.result_type(*(piece.dtype for piece in pieces))
+    return np.concatenate(pieces, axis, aligned(tuple(shape), dtype, zero=False))
 
 
 def _as_elements(array: np.ndarray, start: int, width: int) -> np.ndarray:
@@ -393,7 +416,7 @@ def _sorted_rows(
 
 def _sum_runs(rows: np.ndarray, destinations: np.ndarray, n_rows: int) -> np.ndarray:
     """Sum the rows with the same destination; these are sorted, so it is fast."""
-    out = np.zeros((n_rows, *rows.shape[1:]), rows.dtype)
+    out = aligned((n_rows, *rows.shape[1:]), rows.dtype)
     if rows.size != 0:
         starts = run_starts(destinations)
         out[destinations[starts]] = np.add.reduceat(rows, starts, axis=0)

@@ -6,16 +6,20 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+from jax.core import Tracer
+
 from ..block import TensorBlock
 from ..entry import saying_where
 from ..errors import NotEqualError
 from ..execution import (
-    Arrays,
+    ArrayTypes,
     KeptFunctions,
-    arrays_of,
     execute,
+    holds_tracer,
     is_hashable,
     is_repeatable,
+    types_of,
     with_slots,
 )
 from ..labels import Labels, first_difference
@@ -126,10 +130,13 @@ def _map_again(
     if not all(isinstance(x, TensorMap) and x._structure.is_static for x in inputs):
         return None
     leaves = [leaf for tensor in inputs for leaf in tensor._leaves]
-    if not is_repeatable(function, leaves, args):
+    hides_tracer = holds_tracer(function) or any(
+        isinstance(x, Tracer) for x in jax.tree.leaves(args)
+    )
+    if hides_tracer or not is_repeatable(leaves):
         return None
     structures = tuple([tensor._structure for tensor in inputs])
-    plan = _kept_plan(function, linear, structures, arrays_of(leaves))
+    plan = _kept_plan(function, linear, structures, types_of(leaves))
     return plan.run(leaves, args)
 
 
@@ -138,10 +145,10 @@ def _kept_plan(
     function: Callable[..., Any],
     linear: bool | Callable[..., Any],
     structures: tuple[MapStructure, ...],
-    arrays: Arrays,
+    types: ArrayTypes,
 ) -> KeptFunctions:
     """What to do with maps of these structures, whose arrays have these shapes."""
-    inputs = with_slots(structures, arrays)
+    inputs = with_slots(structures, types)
     first, plans = inputs[0], []
     for i, blocks in enumerate(match_blocks(*inputs)):
         with saying_where(first.keys.entry(i)):
