@@ -97,8 +97,8 @@ def test_several_callers_at_once(threads):
                 np.testing.assert_array_equal(result, one)
 
 
-_FORKS = """
-import os
+_TOTAL = """
+import atexit, os
 import numpy as np
 import metatensor_jax as mts
 from metatensor_jax.execution import _workers
@@ -110,21 +110,33 @@ def total():
     return sum(block.values.sum() for block in moved)
 before = total()
 assert _workers._pool.cache_info().currsize == 1
+"""
+_FORKS = """
 child = os.fork()
 if child == 0:
     os._exit(int(total() != before))
 assert os.waitpid(child, 0)[1] == 0
 assert total() == before
 """
+_ENDS = "atexit.register(lambda: print(total() == before))"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no forks")
-def test_forked_processes_have_threads_of_their_own():
+def _run(program: str) -> str:
     result = subprocess.run(
-        [sys.executable, "-c", _FORKS],
+        [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no forks")
+def test_forked_processes_have_threads_of_their_own():
+    _run(_TOTAL + _FORKS)
+
+
+def test_the_end_of_the_process_needs_no_threads():
+    assert _run(_TOTAL + _ENDS).split() == ["True"]

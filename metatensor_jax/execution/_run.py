@@ -82,7 +82,8 @@ def run(tasks: Sequence[Task]) -> list[Any]:
 
 
 def _all_numpy(task: Task) -> bool:
-    return not any(isinstance(leaf, jax.Array) for leaf in task.leaves())
+    kinds = {type(leaf) for leaf in task.leaves()}
+    return not any(issubclass(kind, (jax.Array, Tracer)) for kind in kinds)
 
 
 def _run_with_jax(tasks: Sequence[Task]) -> list[Any]:

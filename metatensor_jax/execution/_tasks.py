@@ -50,11 +50,6 @@ class Rows:
         """The shape of one row."""
         return tuple(self.array.shape[1:])
 
-    @property
-    def n_bytes(self) -> int:
-        """How much data these are."""
-        return self.n_rows * math.prod(self.row_shape) * self.array.dtype.itemsize
-
     def take(self, index: Index, fill: bool = False) -> Rows:
         """Rows of these rows."""
         if self.index is None:
@@ -118,8 +113,12 @@ class Task(ABC):
 
     @property
     def n_bytes(self) -> int:
-        """How much data is moved."""
-        return sum(piece.n_bytes for piece in self.pieces)
+        """About how much data is moved: as if all rows were as the first ones."""
+        array = self.pieces[0].array
+        n_rows = sum(
+            [len(x.array if x.index is None else x.index) for x in self.pieces]
+        )
+        return n_rows * math.prod(array.shape[1:]) * array.dtype.itemsize
 
     def of_slots(self, arrays: Sequence[Any]) -> Self:
         """The same with arrays in place of the slots of its pieces."""
@@ -383,8 +382,8 @@ def map_over_rows(
 def _laid_out(pieces: Sequence[np.ndarray], axis: int) -> np.ndarray:
     """Arrays end to end (axis 0) or side by side (axis -1)."""
     shape = list(pieces[0].shape)
-    shape[axis] = sum(piece.shape[axis] for piece in pieces)
-    dtype = np.result_type(*(piece.dtype for piece in pieces))
+    shape[axis] = sum([piece.shape[axis] for piece in pieces])
+    dtype = np.result_type(*{piece.dtype for piece in pieces})
     return np.concatenate(pieces, axis, aligned(tuple(shape), dtype, zero=False))
 
 

@@ -32,8 +32,10 @@ def read_all(tasks: Sequence[Task]) -> list[np.ndarray]:
     # the largest ones are dealt out first, so that all threads get about as much
     large.sort(key=lambda i: -sizes[i])
     hands = [large[first::n_threads] for first in range(n_threads)]
-    # each with a copy of the context: `numpy.errstate` is a part of it
-    jobs = [_pool().submit(contextvars.copy_context().run, read, x) for x in hands]
+    try:  # each with a copy of the context: `numpy.errstate` is a part of it
+        jobs = [_pool().submit(contextvars.copy_context().run, read, x) for x in hands]
+    except RuntimeError:  # no more threads, as the interpreter shuts down
+        return [task.read() for task in tasks]
     read(sorted({*range(len(tasks))} - {*large}))
     for job in jobs:
         job.result()
