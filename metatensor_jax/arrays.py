@@ -50,7 +50,7 @@ def aligned(shape: tuple[int, ...], dtype: Any, *, zero: bool = True) -> np.ndar
 
     JAX reads such an array where it is, on a CPU, rather than copy it first.
 
-    :param zero: of zeros, which new memory is already; otherwise of anything
+    :param zero: of zeros, as the system gives new memory; otherwise of anything
     """
     n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
     memory = (np.zeros if zero else np.empty)(n_bytes + _CACHE_LINE, np.uint8)

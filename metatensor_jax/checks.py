@@ -82,7 +82,7 @@ def block_form(operation: Callable[..., Any]) -> Any:
     return of_block
 
 
-_PARAMETER = re.compile(r":param tensor(\w*): (a|another) map")
+_PARAMETER = re.compile(r":param tensor(\w*): (a|another) map(; its keys .*)?")
 
 
 def _doc_for_blocks(operation: Callable[..., Any]) -> str:
@@ -94,6 +94,9 @@ def _only_block(result: Any) -> Any:
     if isinstance(result, list):
         return [_only_block(tensor) for tensor in result]
     return result.block_by_id(0) if isinstance(result, TensorMap) else result
+
+
+_RAISES = "Raise :class:`NotEqualError` unless"
 
 
 def asking(raising: Callable[_Options, None]) -> Callable[_Options, bool]:
@@ -108,10 +111,8 @@ def asking(raising: Callable[_Options, None]) -> Callable[_Options, bool]:
 
     holds.__name__ = holds.__qualname__ = raising.__name__.removesuffix("_raise")
     holds.__module__ = raising.__module__
-    holds.__doc__ = (
-        f"Does :func:`{raising.__name__}` find no difference? That is to:\n\n"
-        f"{inspect.getdoc(raising)}"
-    )
+    doc = inspect.getdoc(raising) or ""
+    holds.__doc__ = doc.replace(_RAISES, "Tell whether", 1)
     holds.__signature__ = inspect.signature(raising).replace(  # type: ignore[attr-defined]
         return_annotation="bool"
     )

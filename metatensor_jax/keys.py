@@ -74,13 +74,13 @@ class _KeyGroups:
 
     def __init__(self, tensor: TensorMap, moved: Sequence[str]) -> None:
         names, values = tensor.keys.names, tensor.keys.values
-        kept = [name for name in names if name not in moved]
-        rows = values[:, [names.index(name) for name in kept]]
+        left = [name for name in names if name not in moved]
+        rows = values[:, [names.index(name) for name in left]]
         first, group = unique_rows(rows)
         # in the order in which they first appear
         order = np.argsort(first, kind="stable")
         rank = np.argsort(order, kind="stable")
-        self.keys = Labels(kept, rows[first[order]]) if kept else Labels.single()
+        self.keys = Labels(left, rows[first[order]]) if left else Labels.single()
         self.members: list[list[int]] = [[] for _ in first]
         for i, g in enumerate(rank[group].tolist()):
             self.members[g].append(i)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from builders import Gradient, assert_same, tensor
@@ -14,6 +17,7 @@ from builders import Gradient, assert_same, tensor
 import metatensor_jax as mts
 from metatensor_jax.execution import GatherTask, Rows, _workers
 from metatensor_jax.execution._workers import read_all
+from metatensor_jax.rows import map_rows
 
 LARGE = (40_000, 3, 60_000, 1_000, 80_000)  # rows of 32 bytes; some tasks are small
 
@@ -68,6 +72,9 @@ class _Fails:
 
     n_bytes = 1 << 30
 
+    def arrays(self) -> list:
+        return []
+
     def read(self) -> np.ndarray:
         raise OSError("no more memory")
 
@@ -77,6 +84,71 @@ def test_errors_come_from_the_call(threads):
     with pytest.raises(OSError, match="no more memory"):
         read_all([*tasks, _Fails()])  # type: ignore[list-item]
     assert len(read_all(tasks)) == len(tasks)
+
+
+class _Slow:
+    """A large task that takes a while."""
+
+    n_bytes = 1 << 29
+    n_running = 0
+
+    def arrays(self) -> list:
+        return []
+
+    def read(self) -> np.ndarray:
+        _Slow.n_running += 1
+        time.sleep(0.2)
+        _Slow.n_running -= 1
+        return np.zeros(0)
+
+
+def test_nothing_goes_on_after_an_error(threads):
+    with pytest.raises(OSError, match="no more memory"):
+        read_all([_Fails(), _Slow(), _Slow(), _Slow()])  # type: ignore[list-item]
+    assert _Slow.n_running == 0
+
+
+def test_functions_are_not_called_in_other_threads(threads):
+    """JAX's settings belong to a thread: results had another dtype there."""
+    x = mts.block_from_array(np.full((200_000, 4), 1 / 3))
+    x = mts.TensorMap(mts.Labels.range("key", 2), [x, x])
+    seen = []
+
+    def turn(row):
+        seen.append(threading.current_thread())
+        return row[..., ::-1]
+
+    map_rows(turn, x, rearranges=True)
+    assert set(seen) == {threading.current_thread()}
+
+
+class _Pending:
+    """Data that is still computed."""
+
+    is_ready = False
+    shape, dtype = (200_000, 4), np.dtype(np.float64)
+
+    def __len__(self) -> int:
+        return 200_000
+
+    def __array_namespace__(self):
+        return jnp
+
+    def block_until_ready(self) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        self.is_ready = True
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        assert self.is_ready
+        return np.ones(self.shape)
+
+
+def test_threads_do_not_wait_for_data(threads):
+    """A callback that moves rows waited for threads that waited for the callback."""
+    index = np.arange(200_000)[::-1]
+    tasks = [GatherTask((Rows(_Pending(), index),)) for _ in range(2)]
+    for result in read_all(tasks):
+        assert result.all()
 
 
 def test_settings_of_numpy_hold(threads):

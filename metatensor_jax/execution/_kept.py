@@ -9,11 +9,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import jax
 import numpy as np
-from jax.core import Tracer
 
 from ..collector import collection_paused
 from ..structure import MapStructure
@@ -55,9 +55,8 @@ def with_slots(
     """Maps with slots for their arrays, all numbered in a row."""
     slots = iter([Slot(i, *array) for i, array in enumerate(types)])
     return [
-        TensorMap._unflatten(structure, [next(slots) for _ in range(n)])
+        TensorMap._unflatten(structure, islice(slots, structure.offsets[-1]))
         for structure in structures
-        for n in [structure.offsets[-1]]
     ]
 
 
@@ -72,9 +71,9 @@ def is_hashable(value: Any) -> bool:
 
 def is_repeatable(leaves: Sequence[Any]) -> bool:
     """Is this data that a plan can be kept for, and is it worth that?"""
-    if any(issubclass(kind, Tracer) for kind in {type(x) for x in leaves}):
-        return False
-    if not all(isinstance(x, (np.ndarray, jax.Array)) for x in leaves):
+    kinds = {type(x) for x in leaves}
+    # tracers are instances of `jax.Array`, but their class is no subclass
+    if not all(issubclass(kind, (np.ndarray, jax.Array)) for kind in kinds):
         return False
     return sum(leaf.shape[0] for leaf in leaves) <= _MANY_ROWS and is_on_host(leaves)
 

@@ -48,9 +48,9 @@ def is_staying_on_host() -> bool:
 def outside_of_programs() -> Iterator[None]:
     """For math on data that is known, also while a program around it is traced.
 
-    It stays known. And indices of rows are made on the host, and go where the data is:
-    `jax.transfer_guard` is for what a user does not know of, not for the operation that
-    was called.
+    It stays known. And `jax.transfer_guard` does not hold here: it is for transfers
+    that the user does not know of, while moves and row functions take their indices
+    from the host, whoever calls them.
     """
     with eval_context(), jax.transfer_guard_host_to_device("allow"):
         yield

@@ -113,7 +113,7 @@ class Task(ABC):
 
     @property
     def n_bytes(self) -> int:
-        """About how much data is moved: as if all rows were as the first ones."""
+        """About how much data other threads can move: as if all rows were alike."""
         array = self.pieces[0].array
         n_rows = sum(
             [len(x.array if x.index is None else x.index) for x in self.pieces]
@@ -164,6 +164,11 @@ class MapTask(Task):
     @property
     def only_moves(self) -> bool:
         return self.rearranges
+
+    @property
+    def n_bytes(self) -> int:
+        """None: functions are not for other threads, where JAX has other settings."""
+        return 0
 
     def parameters(self) -> Sequence[Any]:
         return jax.tree.leaves(self.args)

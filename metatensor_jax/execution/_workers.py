@@ -9,10 +9,12 @@ import contextvars
 import functools
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
+import jax
 import numpy as np
 
+from ..arrays import is_jax
 from ._tasks import Task
 
 
@@ -29,6 +31,8 @@ def read_all(tasks: Sequence[Task]) -> list[np.ndarray]:
         for i in some:
             results[i] = tasks[i].read()
 
+    # no thread waits for data, which may need another move: of a callback, say
+    jax.block_until_ready([a for t in tasks for a in t.arrays() if is_jax(a)])
     # the largest ones are dealt out first, so that all threads get about as much
     large.sort(key=lambda i: -sizes[i])
     hands = [large[first::n_threads] for first in range(n_threads)]
@@ -36,9 +40,14 @@ def read_all(tasks: Sequence[Task]) -> list[np.ndarray]:
         jobs = [_pool().submit(contextvars.copy_context().run, read, x) for x in hands]
     except RuntimeError:  # no more threads, as the interpreter shuts down
         return [task.read() for task in tasks]
-    read(sorted({*range(len(tasks))} - {*large}))
-    for job in jobs:
-        job.result()
+    try:
+        read(sorted({*range(len(tasks))} - {*large}))
+        for job in jobs:
+            job.result()
+    finally:  # nothing goes on after an error
+        for job in jobs:
+            job.cancel()
+        wait(jobs)
     return [results[i] for i in range(len(tasks))]
 
 
