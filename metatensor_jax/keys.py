@@ -47,7 +47,7 @@ def keys_to_samples(
     moved = tuple(as_names(keys_to_move))
     if not moved:
         return tensor
-    tensor = _same_properties(tensor, _group_keys(tensor, moved), fill_value)
+    tensor = _same_properties(tensor, moved, fill_value)
     return _blocks_along(tensor, moved, sort_samples)
 
 
@@ -147,11 +147,13 @@ def _append_columns(
 
 
 def _same_properties(
-    tensor: TensorMap, groups: _KeyGroups, fill_value: float
+    tensor: TensorMap, moved: Sequence[str], fill_value: float
 ) -> TensorMap:
     """Give all blocks of a group the properties of all of them."""
-    properties: list[Labels] = [block.properties for block in tensor]
-    for members in groups.members:
+    properties = [block.properties for block in tensor._structure.blocks]
+    if all(mine == properties[0] for mine in properties):
+        return tensor
+    for members in _group_keys(tensor, moved).members:
         union = properties[members[0]]
         for i in members[1:]:
             union = union if properties[i] == union else union.union(properties[i])
