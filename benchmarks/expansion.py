@@ -115,12 +115,12 @@ def _measure_keys(
 
 def _renumbered(bare: Bare, first_system: int) -> Bare:
     """The same with other systems, so that nobody has seen these labels before."""
-    tables = [bare.samples, bare.gradient_samples]
-    moved = [
-        t if t is None else t + np.int32([0] * (t.shape[1] - 2) + [first_system, 0])
-        for t in tables
-    ]
-    return bare._replace(samples=moved[0], gradient_samples=moved[1])
+    samples, rows = bare.samples.copy(), bare.gradient_samples
+    samples[:, 0] += first_system
+    if rows is not None:
+        rows = rows.copy()
+        rows[:, 1] += first_system
+    return bare._replace(samples=samples, gradient_samples=rows)
 
 
 def _measure_jitted_keys(expansion: Expansion, method: str, moved: str) -> Any:

@@ -215,10 +215,7 @@ def _same_labels(a: Labels, b: Labels) -> bool:
 
 def check_same_parameters(a: TensorBlock, b: TensorBlock, what: str) -> None:
     """Raise unless two blocks have gradients with respect to the same parameters."""
-    first, other = a._structure.gradients, b._structure.gradients
-    if not first and not other:
-        return
-    if [name for name, _ in first] != [name for name, _ in other]:
+    if a.gradients_list() != b.gradients_list():
         raise NotEqualError(
             f"inputs to '{what}' should have the same gradient parameters, but they "
             f"have {a.gradients_list()} and {b.gradients_list()}"

@@ -202,9 +202,18 @@ def distinct_rows(tables: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.nda
     >>> rows.tolist(), [place.tolist() for place in places]
     ([[3], [4], [5]], [[2, 0], [0, 1]])
     """
-    rows = tables[0] if len(tables) == 1 else np.concatenate(tables)
+    rows = joined(tables)
     first, inverse = unique_rows(rows)
     return rows.take(first, axis=0), cut(inverse, [len(table) for table in tables])
+
+
+def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays end to end; one alone is not copied.
+
+    >>> joined([np.array([0]), np.array([1, 2])]).tolist()
+    [0, 1, 2]
+    """
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def cut(array: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:

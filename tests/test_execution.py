@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from builders import Gradient, block, enable_x64, tensor
-from devices import on_two_devices
+from programs import on_two_devices
 from reference import assert_close
 
 import metatensor_jax as mts

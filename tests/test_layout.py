@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +14,7 @@ import numpy as np
 import pytest
 from builders import assert_same
 from hypothesis import given, settings, strategies as st
+from programs import output_of
 
 import metatensor_jax as mts
 from metatensor_jax import Labels, Layout, MetatensorError, TensorBlock, TensorMap
@@ -715,14 +713,8 @@ except RuntimeError:
 
 def test_works_where_jax_has_no_device():
     folder = str(Path(__file__).parent)
-    result = subprocess.run(
-        [sys.executable, "-c", WITHOUT_JAX, folder],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "JAX_PLATFORMS": "nothing"},
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == "there is no device\n"
+    printed = output_of(WITHOUT_JAX, folder, JAX_PLATFORMS="nothing")
+    assert printed == "there is no device\n"
 
 
 # --- what it costs -----------------------------------------------------------------

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from builders import Gradient, block, tensor
-from devices import on_two_devices
+from programs import on_two_devices
 
 import metatensor_jax as mts
 

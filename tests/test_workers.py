@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from builders import Gradient, assert_same, tensor
+from programs import output_of
 
 import metatensor_jax as mts
 from metatensor_jax.execution import GatherTask, Rows, _workers
@@ -193,22 +192,10 @@ assert total() == before
 _ENDS = "atexit.register(lambda: print(total() == before))"
 
 
-def _run(program: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no forks")
 def test_forked_processes_have_threads_of_their_own():
-    _run(_TOTAL + _FORKS)
+    output_of(_TOTAL + _FORKS)
 
 
 def test_the_end_of_the_process_needs_no_threads():
-    assert _run(_TOTAL + _ENDS).split() == ["True"]
+    assert output_of(_TOTAL + _ENDS).split() == ["True"]

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..arrays import aligned
 from ..errors import MetatensorError
-from ..packing import is_inside, is_sorted, run_starts
+from ..packing import is_inside, is_sorted, joined, run_starts
 
 Index = Any  # integer array with one row number per row, of NumPy or JAX
 
@@ -115,9 +115,7 @@ class Task(ABC):
     def n_bytes(self) -> int:
         """About how much data other threads can move: as if all rows were alike."""
         array = self.pieces[0].array
-        n_rows = sum(
-            [len(x.array if x.index is None else x.index) for x in self.pieces]
-        )
+        n_rows = sum([piece.n_rows for piece in self.pieces])
         return n_rows * math.prod(array.shape[1:]) * array.dtype.itemsize
 
     def of_slots(self, arrays: Sequence[Any]) -> Self:
@@ -227,13 +225,13 @@ class GatherTask(Task):
 
     def trace(self) -> Any:
         pieces = [piece.trace(self.fill_value) for piece in self.pieces]
-        joined = jnp.concatenate(pieces, self.axis) if len(pieces) > 1 else pieces[0]
-        return joined if self.order is None else joined[self.order]
+        rows = jnp.concatenate(pieces, self.axis) if len(pieces) > 1 else pieces[0]
+        return rows if self.order is None else rows[self.order]
 
     def read(self) -> np.ndarray:
         pieces = [piece.read(fill_value=self.fill_value) for piece in self.pieces]
-        joined = _laid_out(pieces, self.axis) if len(pieces) > 1 else pieces[0]
-        return joined if self.order is None else Rows(joined, self.order).read()
+        rows = _laid_out(pieces, self.axis) if len(pieces) > 1 else pieces[0]
+        return rows if self.order is None else Rows(rows, self.order).read()
 
 
 @functools.partial(
@@ -337,10 +335,8 @@ class ScatterTask(Task):
         )
 
     def read(self) -> np.ndarray:
-        pieces = [piece.read() for piece in self.pieces]
-        rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        indices = [np.asarray(index) for index in self.destinations]
-        destinations = indices[0] if len(indices) == 1 else np.concatenate(indices)
+        rows = joined([piece.read() for piece in self.pieces])
+        destinations = joined([np.asarray(index) for index in self.destinations])
         if not is_inside(destinations, self.n_rows):
             inside = (destinations >= 0) & (destinations < self.n_rows)
             rows, destinations = rows[inside], destinations[inside]

@@ -16,6 +16,7 @@ from ..packing import (
     cut,
     distinct_rows,
     is_inside,
+    joined,
     unique_columns,
 )
 from ._operands import end_to_end, join_rows
@@ -88,8 +89,8 @@ def _add_up(links: Sequence[Link], n_rows: int) -> Routes:
     routes = [Route(len(x.parents), x.source) for x in moved]
     rows = _Moved(
         None,
-        _joined([of_link.parents for of_link in moved]),
-        _joined([of_link.labels for of_link in moved]),
+        joined([of_link.parents for of_link in moved]),
+        joined([of_link.labels for of_link in moved]),
     )
     names = pairs[0][1]._names
     # their table is only made where it is the result
@@ -107,10 +108,6 @@ def _to(destinations: Sequence[Index], routes: Sequence[Route]) -> list[Route]:
         route._replace(destination=destination)
         for route, destination in zip(routes, destinations, strict=True)
     ]
-
-
-def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def follow_beside(

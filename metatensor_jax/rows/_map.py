@@ -121,11 +121,7 @@ def _map_again(
     function: Any, inputs: Sequence[Any], args: Any, linear: Any
 ) -> TensorMap | None:
     """The result by a plan that is kept, if these inputs and arguments allow it."""
-    if (
-        isinstance(args, list)
-        or isinstance(function, list)
-        or not is_hashable(function)
-    ):
+    if isinstance(args, list) or not is_hashable(function):
         return None
     if not all(isinstance(x, TensorMap) and x._structure.is_static for x in inputs):
         return None

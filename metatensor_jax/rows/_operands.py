@@ -36,9 +36,7 @@ class Operand(NamedTuple):
         rows, samples = Rows(next(leaves)), structure.samples
         if samples is None:
             samples = Labels._make(structure.sample_names, next(leaves), static=False)
-        gradients = {}
-        for name, gradient in structure.gradients:
-            gradients[name] = cls._read(gradient, leaves)
+        gradients = {name: cls._read(x, leaves) for name, x in structure.gradients}
         return cls(rows, samples, structure.components, structure.properties, gradients)
 
     @classmethod
