@@ -1,6 +1,16 @@
 """Labelled, block-sparse tensors with stored gradients, for JAX."""
 
-from . import io as io, keys as keys, pytrees as pytrees
+from . import io as io, keys as keys
+from ._types import pytrees as pytrees
+from ._types.block import TensorBlock as TensorBlock
+from ._types.entry import LabelsEntry as LabelsEntry
+from ._types.errors import (
+    MetatensorError as MetatensorError,
+    NotEqualError as NotEqualError,
+    TracedLabelsError as TracedLabelsError,
+)
+from ._types.labels import Labels as Labels
+from ._types.tensor import TensorMap as TensorMap
 from ._version import __version__ as __version__
 from .autodiff import (
     GradientCheck as GradientCheck,
@@ -9,21 +19,15 @@ from .autodiff import (
     compute_gradients as compute_gradients,
     connect_gradients as connect_gradients,
 )
-from .block import TensorBlock as TensorBlock
-from .entry import LabelsEntry as LabelsEntry
-from .errors import (
-    MetatensorError as MetatensorError,
-    NotEqualError as NotEqualError,
-    TracedLabelsError as TracedLabelsError,
-)
+from .debug import explain_retrace as explain_retrace
 from .io import (
     load as load,
     load_block as load_block,
     load_labels as load_labels,
     save as save,
 )
-from .labels import Labels as Labels
 from .layout import Layout as Layout, PaddedBatch as PaddedBatch
+from .layout._stacked import StackedMap as StackedMap, stack_blocks as stack_blocks
 from .operations import (
     abs as abs,
     add as add,
@@ -99,7 +103,4 @@ from .operations import (
     zeros_like as zeros_like,
     zeros_like_block as zeros_like_block,
 )
-from .retrace import explain_retrace as explain_retrace
 from .rows import Move as Move, map_rows as map_rows, move_rows as move_rows
-from .stacking import StackedMap as StackedMap, stack_blocks as stack_blocks
-from .tensor import TensorMap as TensorMap

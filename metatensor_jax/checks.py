@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
-from .block import TensorBlock
-from .errors import MetatensorError, NotEqualError, TracedLabelsError
-from .labels import Labels, first_difference
-from .tensor import TensorMap
+from ._types.block import TensorBlock
+from ._types.errors import MetatensorError, NotEqualError, TracedLabelsError
+from ._types.labels import Labels, first_difference
+from ._types.tensor import TensorMap
 
 _Options = ParamSpec("_Options")
 _Answer = TypeVar("_Answer", bool, Labels, None)

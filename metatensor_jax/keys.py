@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from .block import TensorBlock
+from ._host.packing import cut, distinct_rows, is_increasing, unique_rows
+from ._types.block import TensorBlock
+from ._types.entry import saying_where
+from ._types.errors import MetatensorError
+from ._types.facade import implements
+from ._types.labels import Labels
+from ._types.tensor import TensorMap
 from .checks import as_names, check_same_axes, in_operation
-from .entry import saying_where
-from .errors import MetatensorError
 from .execution import kept
-from .facade import implements
-from .labels import Labels
 from .once import Once
-from .packing import cut, distinct_rows, is_increasing, unique_rows
 from .rows import Move, end_to_end, map_rows, plan_move, take_properties
-from .tensor import TensorMap
 
 
 @implements("TensorMap.keys_to_samples")

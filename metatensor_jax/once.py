@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .arrays import is_jax
-from .labels import Labels
+from ._types.arrays import is_jax
+from ._types.labels import Labels
 
 _Result = TypeVar("_Result")
 

@@ -938,7 +938,7 @@ def test_wrong_input(case: str) -> None:
 
 def python_lines(function: Callable[[], Any]) -> int:
     """How many lines of labels.py and packing.py a call executes."""
-    modules = ("metatensor_jax.labels", "metatensor_jax.packing")
+    modules = ("metatensor_jax._types.labels", "metatensor_jax._host.packing")
     files = {inspect.getsourcefile(sys.modules[module]) for module in modules}
     count = 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metatensor_jax.packing import (
+from metatensor_jax._host.packing import (
     RowIndex,
     _hash,
     first_duplicate,
@@ -124,7 +124,7 @@ def test_equal_hashes_of_different_rows(monkeypatch: pytest.MonkeyPatch) -> None
     def bad_hash(rows: np.ndarray) -> np.ndarray:
         return rows[:, 0] % np.int64(3)
 
-    monkeypatch.setattr("metatensor_jax.packing._hash", bad_hash)
+    monkeypatch.setattr("metatensor_jax._host.packing._hash", bad_hash)
     assert first_duplicate(np.array([[2, 0], [1, 0], [0, 0]])) is None
     assert first_duplicate(np.array([[2, 0], [1, 0], [2, 0]])) == 2
 

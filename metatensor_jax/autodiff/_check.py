@@ -10,10 +10,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ..arrays import is_jax
-from ..block import TensorBlock
-from ..errors import MetatensorError, NotEqualError
-from ..tensor import TensorMap
+from .._types.arrays import is_jax
+from .._types.block import TensorBlock
+from .._types.errors import MetatensorError, NotEqualError
+from .._types.tensor import TensorMap
 from ._parameters import (
     check_parameters,
     find_entries,

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..block import TensorBlock
-from ..conversion import check_not_narrowed
-from ..errors import MetatensorError
-from ..labels import Labels
-from ..tensor import TensorMap
+from .._types.block import TensorBlock
+from .._types.conversion import check_not_narrowed
+from .._types.errors import MetatensorError
+from .._types.labels import Labels
+from .._types.tensor import TensorMap
 from ._coloring import color_rows
 from ._parameters import check_parameters
 from ._pattern import (

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from ..block import TensorBlock
-from ..errors import MetatensorError
-from ..tensor import TensorMap
+from .._types.block import TensorBlock
+from .._types.errors import MetatensorError
+from .._types.tensor import TensorMap
 from ._parameters import (
     Columns,
     check_parameters,

@@ -8,11 +8,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ..block import TensorBlock
-from ..errors import MetatensorError
+from .._host.packing import RowIndex
+from .._types.block import TensorBlock
+from .._types.errors import MetatensorError
+from .._types.labels import Labels
 from ..execution import find_traced
-from ..labels import Labels
-from ..packing import RowIndex
 
 
 def check_parameters(what: str, parameters: Mapping[str, Any]) -> None:

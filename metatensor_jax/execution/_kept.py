@@ -15,9 +15,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._types.structure import MapStructure
+from .._types.tensor import TensorMap
 from ..collector import collection_paused
-from ..structure import MapStructure
-from ..tensor import TensorMap
 from ._programs import Batch
 from ._run import (
     CLOSES_OVER_TRACER,

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..arrays import aligned
+from .._types.arrays import aligned
 from ._tasks import MapTask, Rows, Task, map_over_rows
 
 Arrays = Sequence[Any]

@@ -13,10 +13,10 @@ import numpy as np
 from jax.core import Tracer, eval_context
 from jax.errors import TracerArrayConversionError, UnexpectedTracerError
 
-from ..arrays import read_only
-from ..block import TensorBlock
-from ..conversion import check_not_narrowed
-from ..tensor import TensorMap
+from .._types.arrays import read_only
+from .._types.block import TensorBlock
+from .._types.conversion import check_not_narrowed
+from .._types.tensor import TensorMap
 from ._programs import Batch, partition, trace_tasks
 from ._tasks import MapTask, PlaceTask, Task
 from ._workers import read_all

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..arrays import aligned
-from ..errors import MetatensorError
-from ..packing import is_inside, is_sorted, joined, run_starts
+from .._host.packing import is_inside, is_sorted, joined, run_starts
+from .._types.arrays import aligned
+from .._types.errors import MetatensorError
 
 Index = Any  # integer array with one row number per row, of NumPy or JAX
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..labels import Labels
+from .._types.labels import Labels
 from ._tasks import Index, Rows
 
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import jax
 import numpy as np
 
-from ..arrays import is_jax
+from .._types.arrays import is_jax
 from ._tasks import Task
 
 

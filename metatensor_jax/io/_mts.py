@@ -13,10 +13,10 @@ import io
 import json
 from typing import Any
 
-from ..block import TensorBlock
-from ..facade import implements
-from ..labels import Labels
-from ..tensor import TensorMap
+from .._types.block import TensorBlock
+from .._types.facade import implements
+from .._types.labels import Labels
+from .._types.tensor import TensorMap
 from ._archive import Archive, File, Writer, read_file, unloadable, written_file
 from ._npy import (
     decode_labels,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from ..labels import Labels
+from .._types.labels import Labels
 
 #: what metatensor can store: booleans, integers, floats of 2 to 8 bytes, and complex
 _KINDS = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..block import TensorBlock
-from ..entry import check_names
-from ..errors import MetatensorError
-from ..labels import Labels
-from ..structure import BlockStructure, MapStructure
-from ..tensor import TensorMap
+from .._types.block import TensorBlock
+from .._types.entry import check_names
+from .._types.errors import MetatensorError
+from .._types.labels import Labels
+from .._types.structure import BlockStructure, MapStructure
+from .._types.tensor import TensorMap
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..block import TensorBlock
-from ..errors import MetatensorError
-from ..labels import first_difference
-from ..structure import BlockStructure
-from ..tensor import TensorMap
+from .._types.block import TensorBlock
+from .._types.errors import MetatensorError
+from .._types.labels import first_difference
+from .._types.structure import BlockStructure
+from .._types.tensor import TensorMap
 from ._capacity import (
     ALONE,
     BlockRoom,

@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..errors import MetatensorError
-from ..labels import Labels
-from ..structure import MapStructure
-from ..tensor import TensorMap
+from .._types.errors import MetatensorError
+from .._types.labels import Labels
+from .._types.structure import MapStructure
+from .._types.tensor import TensorMap
 from ._capacity import ALONE, BlockRoom, MapRoom, Maps, as_maps, where
 from ._fit import Capacities, declared_rooms, fit_rooms
 from ._pad import Numbering, needs, pad_map, unpad_map

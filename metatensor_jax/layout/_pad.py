@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import aligned, read_only
-from ..block import TensorBlock
-from ..errors import MetatensorError
-from ..labels import Labels
-from ..packing import is_increasing
-from ..structure import MapStructure
-from ..tensor import TensorMap
+from .._host.packing import is_increasing
+from .._types.arrays import aligned, read_only
+from .._types.block import TensorBlock
+from .._types.errors import MetatensorError
+from .._types.labels import Labels
+from .._types.structure import MapStructure
+from .._types.tensor import TensorMap
 from ._capacity import BlockRoom, MapRoom, Maps, below, systems_of, where
 from ._fit import check_same_room
 

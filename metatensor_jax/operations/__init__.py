@@ -1,6 +1,6 @@
 """The operations on maps and blocks. One file per family."""
 
-from ..errors import NotEqualError as NotEqualError
+from .._types.errors import NotEqualError as NotEqualError
 from .arithmetic import (
     abs as abs,
     add as add,

@@ -9,18 +9,18 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from .. import display
-from ..arrays import is_array
+from .._types import display
+from .._types.arrays import is_array
+from .._types.entry import saying_where
+from .._types.facade import implements
+from .._types.tensor import TensorMap
 from ..checks import (
     check_same_keys,
     check_same_metadata,
     check_type,
     in_operation,
 )
-from ..entry import saying_where
-from ..facade import implements
 from ..rows import map_rows, match_blocks
-from ..tensor import TensorMap
 
 Scalar = Any  # a number, or an array without axes
 

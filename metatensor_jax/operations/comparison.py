@@ -14,7 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..block import TensorBlock
+from .._types.block import TensorBlock
+from .._types.entry import saying_where
+from .._types.errors import MetatensorError, NotEqualError
+from .._types.facade import implements
+from .._types.labels import Labels
+from .._types.tensor import TensorMap
 from ..checks import (
     AXES,
     asking,
@@ -25,12 +30,7 @@ from ..checks import (
     check_same_parameters,
     check_type,
 )
-from ..entry import saying_where
-from ..errors import MetatensorError, NotEqualError
-from ..facade import implements
-from ..labels import Labels
 from ..rows import match_blocks
-from ..tensor import TensorMap
 
 Check = str | Sequence[str]
 Agree = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -78,7 +78,7 @@ def equal_raise(tensor_1: TensorMap, tensor_2: TensorMap) -> None:
     >>> x = mts.block_from_array(np.array([[1.0, 2.0]]))
     >>> mts.equal_block_raise(x, x.with_values(np.array([[1.0, 3.0]])))
     Traceback (most recent call last):
-    metatensor_jax.errors.NotEqualError: values are not equal: 2.0 and 3.0 at sample
+    metatensor_jax._types.errors.NotEqualError: values are not equal: 2.0 and 3.0 at sample
     (sample=0), property (property=1); 1 of 2 differ
     """
     _compare("equal", tensor_1, tensor_2, np.equal)

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..arrays import is_array, is_jax
-from ..block import TensorBlock
+from .._types.arrays import is_array, is_jax
+from .._types.block import TensorBlock
+from .._types.conversion import check_not_narrowed
+from .._types.errors import MetatensorError
+from .._types.labels import Labels
+from .._types.tensor import TensorMap
 from ..checks import as_names, block_form, check_type
-from ..conversion import check_not_narrowed
-from ..errors import MetatensorError
-from ..labels import Labels
-from ..tensor import TensorMap
 
 Gradients = str | Sequence[str] | None
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from .._types.labels import Labels
+from .._types.tensor import TensorMap
 from ..checks import check_axis, check_type
-from ..labels import Labels
 from ..once import for_each
 from ..rows import Move, map_rows, move_rows
-from ..tensor import TensorMap
 
 _AXES = ("keys", "samples", "properties")
 

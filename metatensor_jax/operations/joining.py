@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..block import TensorBlock
+from .._host.packing import distinct_rows
+from .._types.block import TensorBlock
+from .._types.entry import saying_where
+from .._types.errors import MetatensorError, NotEqualError
+from .._types.labels import Labels
+from .._types.tensor import TensorMap
 from ..checks import (
     check_axis,
     check_same_metadata,
@@ -16,13 +21,8 @@ from ..checks import (
     in_operation,
 )
 from ..collector import collection_paused
-from ..entry import saying_where
-from ..errors import MetatensorError, NotEqualError
 from ..execution import execute
-from ..labels import Labels
-from ..packing import distinct_rows
 from ..rows import Move, end_to_end, plan_move
-from ..tensor import TensorMap
 
 
 @collection_paused()

@@ -8,18 +8,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..block import TensorBlock
+from .._types.block import TensorBlock
+from .._types.entry import saying_where
+from .._types.errors import MetatensorError
+from .._types.facade import implements
+from .._types.tensor import TensorMap
 from ..checks import (
     check_same_axes,
     check_same_keys,
     check_same_metadata,
     check_type,
 )
-from ..entry import saying_where
-from ..errors import MetatensorError
-from ..facade import implements
 from ..rows import equations, filled_up, map_rows, match_blocks
-from ..tensor import TensorMap
 
 
 @implements("TensorMap.__matmul__")

@@ -14,14 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._host.packing import RowIndex, unique_rows
+from .._types.errors import MetatensorError, TracedLabelsError
+from .._types.labels import Labels
+from .._types.tensor import TensorMap
 from ..checks import as_names, block_form, check_type, in_operation
-from ..errors import MetatensorError, TracedLabelsError
 from ..execution import staying_on_host
-from ..labels import Labels
 from ..once import for_each
-from ..packing import RowIndex, unique_rows
 from ..rows import Move, map_rows, move_rows
-from ..tensor import TensorMap
 from .creation import remove_gradients
 
 Names = str | Sequence[str]

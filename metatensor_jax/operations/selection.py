@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from .._host.packing import unique_rows
+from .._types.errors import MetatensorError
+from .._types.labels import Labels
+from .._types.tensor import TensorMap
 from ..checks import axis_labels, block_form, check_axis, check_type, in_operation
 from ..collector import collection_paused
-from ..errors import MetatensorError
-from ..labels import Labels
 from ..once import for_each
-from ..packing import unique_rows
 from ..rows import cut_rows, join_rows, take_properties, take_samples
-from ..tensor import TensorMap
 
 Selection = Labels | Sequence[int] | np.ndarray
 

@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from .._host.packing import row_keys, sort_keys, unique_rows
+from .._types.errors import MetatensorError
+from .._types.labels import Labels
+from .._types.tensor import TensorMap
 from ..checks import (
     AXES,
     as_names,
@@ -17,12 +21,8 @@ from ..checks import (
     check_type,
     in_operation,
 )
-from ..errors import MetatensorError
-from ..labels import Labels
 from ..once import for_each
-from ..packing import row_keys, sort_keys, unique_rows
 from ..rows import map_rows, take_properties, take_samples
-from ..tensor import TensorMap
 from .selection import keep_blocks
 
 _ALL = ("keys", *AXES)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import NotEqualError
+from .._types.errors import NotEqualError
+from .._types.labels import Labels
 from ..execution import Index, follow_traced, merge_traced
-from ..labels import Labels
 from ._operands import Operand
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..block import TensorBlock
-from ..errors import TracedLabelsError
+from .._types.block import TensorBlock
+from .._types.errors import TracedLabelsError
+from .._types.labels import Labels
 from ..execution import CutTask, GatherTask, execute
-from ..labels import Labels
 from ._operands import Operand, is_everything
 
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..block import TensorBlock
-from ..conversion import check_not_narrowed
+from .._types.block import TensorBlock
+from .._types.conversion import check_not_narrowed
 from ..execution import is_on_host, round_up
 
 

@@ -8,10 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import TracedLabelsError
-from ..execution import Index, follow_traced, merge_traced
-from ..labels import Labels
-from ..packing import (
+from .._host.packing import (
     are_increasing,
     cut,
     distinct_rows,
@@ -19,6 +16,9 @@ from ..packing import (
     joined,
     unique_columns,
 )
+from .._types.errors import TracedLabelsError
+from .._types.labels import Labels
+from ..execution import Index, follow_traced, merge_traced
 from ._operands import end_to_end, join_rows
 
 OrderOfRows = Callable[[np.ndarray], np.ndarray]

@@ -9,9 +9,12 @@ from typing import Any
 import jax
 from jax.core import Tracer
 
-from ..block import TensorBlock
-from ..entry import saying_where
-from ..errors import NotEqualError
+from .._types.block import TensorBlock
+from .._types.entry import saying_where
+from .._types.errors import NotEqualError
+from .._types.labels import Labels, first_difference
+from .._types.structure import MapStructure
+from .._types.tensor import TensorMap
 from ..execution import (
     ArrayTypes,
     KeptFunctions,
@@ -22,9 +25,6 @@ from ..execution import (
     types_of,
     with_slots,
 )
-from ..labels import Labels, first_difference
-from ..structure import MapStructure
-from ..tensor import TensorMap
 from ._operands import Operand
 from ._push import Mapping
 

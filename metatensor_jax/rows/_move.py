@@ -8,8 +8,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jax.core import Tracer
 
-from ..block import TensorBlock
-from ..errors import MetatensorError, NotEqualError, TracedLabelsError
+from .._host.packing import is_inside, is_sorted
+from .._types.block import TensorBlock
+from .._types.errors import MetatensorError, NotEqualError, TracedLabelsError
+from .._types.labels import Labels
+from .._types.tensor import TensorMap
 from ..execution import (
     GatherTask,
     Index,
@@ -18,10 +21,7 @@ from ..execution import (
     ScatterTask,
     execute,
 )
-from ..labels import Labels
 from ..once import Once
-from ..packing import is_inside, is_sorted
-from ..tensor import TensorMap
 from ._follow import (
     Link,
     OrderOfRows,

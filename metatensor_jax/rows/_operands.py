@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..block import TensorBlock
-from ..errors import TracedLabelsError
+from .._types.block import TensorBlock
+from .._types.errors import TracedLabelsError
+from .._types.labels import Labels
+from .._types.structure import BlockStructure
 from ..execution import Index, Rows
-from ..labels import Labels
-from ..structure import BlockStructure
 
 
 class Operand(NamedTuple):

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..block import TensorBlock
+from .._types.block import TensorBlock
+from .._types.labels import Labels
 from ..execution import MapTask, real_rows
-from ..labels import Labels
 from ._align import align, extra_components
 from ._operands import Operand, parameters_of, take_rows
 

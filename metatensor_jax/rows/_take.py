@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..labels import Labels
+from .._types.labels import Labels
+from .._types.tensor import TensorMap
 from ..once import for_each
-from ..tensor import TensorMap
 from ._map import map_rows
 from ._move import Move, move_rows
 

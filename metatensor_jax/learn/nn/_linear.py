@@ -8,9 +8,9 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from ...errors import MetatensorError
-from ...labels import Labels
-from ...tensor import TensorMap
+from ..._types.errors import MetatensorError
+from ..._types.labels import Labels
+from ..._types.tensor import TensorMap
 from ._module_map import ModuleMap
 
 

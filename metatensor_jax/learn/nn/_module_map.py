@@ -9,12 +9,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ..._types.entry import LabelsEntry
+from ..._types.errors import MetatensorError
+from ..._types.labels import Labels
+from ..._types.tensor import TensorMap
 from ...checks import check_type
-from ...entry import LabelsEntry
-from ...errors import MetatensorError
-from ...labels import Labels
 from ...rows import map_rows
-from ...tensor import TensorMap
 
 
 class ModuleMap(eqx.Module):

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...labels import Labels
-from ...stacking import StackedMap, stack_blocks
-from ...tensor import TensorMap
+from ..._types.labels import Labels
+from ..._types.tensor import TensorMap
+from ...layout._stacked import StackedMap, stack_blocks
 from ._module_map import (
     ModuleMap,
     apply_to_row,

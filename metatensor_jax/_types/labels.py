@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
+from .._host.packing import RowIndex, first_duplicate, is_among
 from . import display
 from .arrays import is_jax, read_only
 from .entry import (
@@ -28,7 +29,6 @@ from .entry import (
 )
 from .errors import MetatensorError, TracedLabelsError
 from .facade import implementation
-from .packing import RowIndex, first_duplicate, is_among
 
 
 class Labels:

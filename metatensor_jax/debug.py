@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from .arrays import is_array
-from .block import TensorBlock
-from .labels import Labels, first_difference
-from .stacking import StackedMap
-from .tensor import TensorMap
+from ._types.arrays import is_array
+from ._types.block import TensorBlock
+from ._types.labels import Labels, first_difference
+from ._types.tensor import TensorMap
+from .layout._stacked import StackedMap
 
 _LAYOUT = "pad both with one `Layout`"
 _SAME_AXES = "give both the same ones before (see Labels in `keys_to_properties`)"

@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .arrays import is_jax
-from .block import TensorBlock
-from .checks import check_type
-from .conversion import check_not_narrowed
-from .errors import MetatensorError
-from .execution import combine, partition, round_up
-from .labels import Labels
-from .rows import map_rows
-from .structure import BlockStructure, MapStructure
-from .tensor import TensorMap
+from .._types.arrays import is_jax
+from .._types.block import TensorBlock
+from .._types.conversion import check_not_narrowed
+from .._types.errors import MetatensorError
+from .._types.labels import Labels
+from .._types.structure import BlockStructure, MapStructure
+from .._types.tensor import TensorMap
+from ..checks import check_type
+from ..execution import combine, partition, round_up
+from ..rows import map_rows
 
 Groups = tuple[tuple[int, ...], ...]
 
