@@ -1,16 +1,25 @@
 """Labelled, block-sparse tensors with stored gradients, for JAX."""
 
-from . import io as io, keys as keys
-from ._types import pytrees as pytrees
-from ._types.block import TensorBlock as TensorBlock
-from ._types.entry import LabelsEntry as LabelsEntry
+from . import autodiff as autodiff, io as io, layout as layout, operations as operations
+from ._evaluate import clear_caches as clear_caches
+from ._types import pytrees as _pytrees  # noqa: F401 - registers the types
+from ._types.block import (
+    TensorBlock as TensorBlock,
+)
+from ._types.entry import (
+    LabelsEntry as LabelsEntry,
+)
 from ._types.errors import (
     MetatensorError as MetatensorError,
     NotEqualError as NotEqualError,
     TracedLabelsError as TracedLabelsError,
 )
-from ._types.labels import Labels as Labels
-from ._types.tensor import TensorMap as TensorMap
+from ._types.labels import (
+    Labels as Labels,
+)
+from ._types.tensor import (
+    TensorMap as TensorMap,
+)
 from ._version import __version__ as __version__
 from .autodiff import (
     GradientCheck as GradientCheck,
@@ -26,9 +35,14 @@ from .io import (
     load_labels as load_labels,
     save as save,
 )
-from .layout import Layout as Layout, PaddedBatch as PaddedBatch
-from .layout._stacked import StackedMap as StackedMap, stack_blocks as stack_blocks
+from .layout import (
+    Layout as Layout,
+    PaddedBatch as PaddedBatch,
+    StackedMap as StackedMap,
+    stack_blocks as stack_blocks,
+)
 from .operations import (
+    Move as Move,
     abs as abs,
     add as add,
     allclose as allclose,
@@ -37,6 +51,8 @@ from .operations import (
     allclose_raise as allclose_raise,
     append_dimension as append_dimension,
     block_from_array as block_from_array,
+    components_to_properties as components_to_properties,
+    cut_rows as cut_rows,
     detach as detach,
     detach_block as detach_block,
     divide as divide,
@@ -59,13 +75,17 @@ from .operations import (
     is_contiguous_block as is_contiguous_block,
     join as join,
     join_blocks as join_blocks,
+    keys_to_properties as keys_to_properties,
+    keys_to_samples as keys_to_samples,
     lstsq as lstsq,
     make_contiguous as make_contiguous,
     make_contiguous_block as make_contiguous_block,
+    map_rows as map_rows,
     mean_over_properties as mean_over_properties,
     mean_over_properties_block as mean_over_properties_block,
     mean_over_samples as mean_over_samples,
     mean_over_samples_block as mean_over_samples_block,
+    move_rows as move_rows,
     multiply as multiply,
     one_hot as one_hot,
     ones_like as ones_like,
@@ -78,6 +98,7 @@ from .operations import (
     remove_gradients as remove_gradients,
     remove_gradients_block as remove_gradients_block,
     rename_dimension as rename_dimension,
+    replace_dimension as replace_dimension,
     slice as slice,
     slice_block as slice_block,
     solve as solve,
@@ -85,6 +106,7 @@ from .operations import (
     sort_block as sort_block,
     split as split,
     split_block as split_block,
+    split_keys as split_keys,
     std_over_properties as std_over_properties,
     std_over_properties_block as std_over_properties_block,
     std_over_samples as std_over_samples,
@@ -103,4 +125,131 @@ from .operations import (
     zeros_like as zeros_like,
     zeros_like_block as zeros_like_block,
 )
-from .rows import Move as Move, map_rows as map_rows, move_rows as move_rows
+
+__all__ = [
+    # types
+    "Labels",
+    "LabelsEntry",
+    "TensorBlock",
+    "TensorMap",
+    # errors
+    "MetatensorError",
+    "NotEqualError",
+    "TracedLabelsError",
+    # operations
+    "Move",
+    "abs",
+    "add",
+    "allclose",
+    "allclose_block",
+    "allclose_block_raise",
+    "allclose_raise",
+    "append_dimension",
+    "block_from_array",
+    "components_to_properties",
+    "cut_rows",
+    "detach",
+    "detach_block",
+    "divide",
+    "dot",
+    "drop_blocks",
+    "drop_empty_blocks",
+    "empty_like",
+    "empty_like_block",
+    "equal",
+    "equal_block",
+    "equal_block_raise",
+    "equal_metadata",
+    "equal_metadata_block",
+    "equal_metadata_block_raise",
+    "equal_metadata_raise",
+    "equal_raise",
+    "filter_blocks",
+    "insert_dimension",
+    "is_contiguous",
+    "is_contiguous_block",
+    "join",
+    "join_blocks",
+    "keys_to_properties",
+    "keys_to_samples",
+    "lstsq",
+    "make_contiguous",
+    "make_contiguous_block",
+    "map_rows",
+    "mean_over_properties",
+    "mean_over_properties_block",
+    "mean_over_samples",
+    "mean_over_samples_block",
+    "move_rows",
+    "multiply",
+    "one_hot",
+    "ones_like",
+    "ones_like_block",
+    "permute_dimensions",
+    "pow",
+    "random_uniform_like",
+    "random_uniform_like_block",
+    "remove_dimension",
+    "remove_gradients",
+    "remove_gradients_block",
+    "rename_dimension",
+    "replace_dimension",
+    "slice",
+    "slice_block",
+    "solve",
+    "sort",
+    "sort_block",
+    "split",
+    "split_block",
+    "split_keys",
+    "std_over_properties",
+    "std_over_properties_block",
+    "std_over_samples",
+    "std_over_samples_block",
+    "subtract",
+    "sum_over_properties",
+    "sum_over_properties_block",
+    "sum_over_samples",
+    "sum_over_samples_block",
+    "unique_metadata",
+    "unique_metadata_block",
+    "var_over_properties",
+    "var_over_properties_block",
+    "var_over_samples",
+    "var_over_samples_block",
+    "zeros_like",
+    "zeros_like_block",
+    # gradients
+    "GradientCheck",
+    "GradientReport",
+    "check_gradients",
+    "compute_gradients",
+    "connect_gradients",
+    # batches
+    "Layout",
+    "PaddedBatch",
+    "StackedMap",
+    "stack_blocks",
+    # files
+    "load",
+    "load_block",
+    "load_labels",
+    "save",
+    # what goes on
+    "clear_caches",
+    "explain_retrace",
+    # modules; `learn` is imported by its name, as it needs Equinox
+    "autodiff",
+    "io",
+    "layout",
+    "operations",
+]
+
+# reprs, tracebacks and pickles name the place where users find the classes
+for _name in __all__:
+    if isinstance(globals()[_name], type):
+        globals()[_name].__module__ = __name__
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -12,7 +12,7 @@ from ._types.arrays import is_array
 from ._types.block import TensorBlock
 from ._types.labels import Labels, first_difference
 from ._types.tensor import TensorMap
-from .layout._stacked import StackedMap
+from .layout import StackedMap
 
 _LAYOUT = "pad both with one `Layout`"
 _SAME_AXES = "give both the same ones before (see Labels in `keys_to_properties`)"

@@ -911,7 +911,7 @@ ERRORS = [
         call(lambda x: x),
         TypeError,
         "the function must return a metatensor_jax TensorMap, not "
-        "metatensor_jax._types.block.TensorBlock",
+        "metatensor_jax.TensorBlock",
     ),
     (
         call(lambda x: mts.TensorMap(ONE, [x.with_values(x.values.astype(int))])),

@@ -13,7 +13,7 @@ from programs import on_two_devices
 from reference import assert_close
 
 import metatensor_jax as mts
-from metatensor_jax.rows import Move, _map, map_rows, move_rows
+from metatensor_jax.operations import Move, _map, map_rows, move_rows
 
 GRADIENTS = {
     "t": Gradient((3,), [0, 0, 2, 1, 5]),

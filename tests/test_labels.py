@@ -26,7 +26,7 @@ def make(values: Any = ((0, 0), (0, 2), (1, 0))) -> Labels:
 
 
 def traced(values: Any = ((0, 0), (0, 2), (1, 0))) -> Labels:
-    return Labels(AB, jnp.array(values, jnp.int32))
+    return Labels.traced(AB, jnp.array(values, jnp.int32))
 
 
 def rows_of(labels: Labels) -> list[tuple[int, ...]]:
@@ -219,7 +219,8 @@ def test_other_dimensions(
     change: Callable[[Labels], Labels], names: list[str], values: list, static: bool
 ) -> None:
     array = np.array([[0, 1], [2, 3]], np.int32)
-    changed = change(Labels(AB, array if static else jnp.asarray(array)))
+    given = Labels(AB, array) if static else Labels.traced(AB, jnp.asarray(array))
+    changed = change(given)
     assert changed.is_static == static
     assert changed.names == names
     assert changed.values.tolist() == values
@@ -231,9 +232,25 @@ def test_other_dimensions(
 
 
 def test_a_traced_dimension_makes_labels_traced() -> None:
-    labels = make().append("c", jnp.array([7, 8, 9], jnp.int32))
-    assert not labels.is_static
+    @jax.jit
+    def append(column: jax.Array) -> Labels:
+        labels = make().append("c", column)
+        assert not labels.is_static
+        return labels
+
+    labels = append(jnp.array([7, 8, 9], jnp.int32))
     assert labels.values.tolist() == [[0, 0, 7], [0, 2, 8], [1, 0, 9]]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "uint16", "int64", "bool"])
+def test_arrays_of_jax_whose_values_are_known_make_static_labels(
+    dtype: str, x64: bool
+) -> None:
+    labels = Labels("a", jnp.asarray(np.arange(2).astype(dtype)).reshape(2, 1))
+    assert labels.is_static
+    assert labels == Labels.range("a", 2)
+    appended = labels.append("b", jnp.array([7, 8]))
+    assert appended == Labels(["a", "b"], [[0, 7], [1, 8]])
 
 
 # --- labels as sets, against plain Python --------------------------------------------
@@ -774,17 +791,17 @@ BAD_INPUT = {
     ),
     # traced values
     "traced floats": (
-        lambda: Labels("a", jnp.zeros((1, 1), jnp.float32)),
+        lambda: Labels.traced("a", jnp.zeros((1, 1), jnp.float32)),
         TypeError,
         "must be an int32 array, not float32",
     ),
     "traced int16": (
-        lambda: Labels("a", jnp.zeros((1, 1), jnp.int16)),
+        lambda: Labels.traced("a", jnp.zeros((1, 1), jnp.int16)),
         TypeError,
         "must be an int32 array, not int16",
     ),
     "traced 1D": (
-        lambda: Labels("a", jnp.zeros(2, jnp.int32)),
+        lambda: Labels.traced("a", jnp.zeros(2, jnp.int32)),
         MetatensorError,
         r"got shape \(2,\)",
     ),
@@ -799,9 +816,14 @@ BAD_INPUT = {
         "must be an int32 array, not int64",
     ),
     "append traced floats": (
-        lambda: make().append("c", jnp.zeros(3, jnp.float32)),
+        lambda: traced().append("c", jnp.zeros(3, jnp.float32)),
         TypeError,
         "must be an int32 array, not float32",
+    ),
+    "append floats of JAX": (
+        lambda: make().append("c", jnp.zeros(3, jnp.float32)),
+        TypeError,
+        "must be integers, not float32",
     ),
     # entries
     "entry of wrong length": (

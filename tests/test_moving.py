@@ -21,7 +21,7 @@ from reference import (
 )
 
 import metatensor_jax as mts
-from metatensor_jax.rows import Move, cut_rows, move_rows
+from metatensor_jax.operations import Move, cut_rows, move_rows
 
 
 def _random_gradients(n: int, rng: np.random.Generator) -> dict[str, Gradient]:

@@ -10,7 +10,7 @@ from builders import Gradient, assert_same, block, enable_x64, tensor
 from reference import assert_close
 
 import metatensor_jax as mts
-from metatensor_jax.rows import map_rows
+from metatensor_jax.operations import map_rows
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from reference import add, assert_rows, empty_row, padded, real_rows, rows_of
 
 import metatensor_jax as mts
-from metatensor_jax.rows import Move, cut_rows, map_rows, move_rows
+from metatensor_jax.operations import Move, cut_rows, map_rows, move_rows
 
 SEEDS = st.integers(0, 999)
 #: how a function is called; inside of jit traced samples are tracers

@@ -16,7 +16,7 @@ from programs import output_of
 import metatensor_jax as mts
 from metatensor_jax.execution import GatherTask, Rows, _workers
 from metatensor_jax.execution._workers import read_all
-from metatensor_jax.rows import map_rows
+from metatensor_jax.operations import map_rows
 
 LARGE = (40_000, 3, 60_000, 1_000, 80_000)  # rows of 32 bytes; some tasks are small
 

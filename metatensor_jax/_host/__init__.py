@@ -1,0 +1,1 @@
+"""NumPy on integers: rows of labels as keys, look-up, runs."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -224,6 +224,61 @@ def cut(array: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
     """
     ends = np.cumsum(lengths).tolist()
     return [array[end - n : end] for end, n in zip(ends, lengths, strict=True)]
+
+
+def inverse(order: np.ndarray) -> np.ndarray:
+    """Where each row went that was put in this order: the inverse of a permutation.
+
+    >>> inverse(np.array([2, 0, 1])).tolist()
+    [1, 2, 0]
+    """
+    position = np.empty(len(order), np.int64)
+    position[order] = np.arange(len(order))
+    return position
+
+
+def join_rows(index: np.ndarray, parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs ``(i, j)`` with ``index[i] == parents[j]``, in order of ``i``.
+
+    >>> [x.tolist() for x in join_rows(np.array([7, 5]), np.array([5, 7, 7]))]
+    [[0, 0, 1], [1, 2, 0]]
+    """
+    order = np.argsort(parents, kind="stable")
+    starts = np.searchsorted(parents, index, "left", order)
+    counts = np.searchsorted(parents, index, "right", order) - starts
+    i = np.repeat(np.arange(len(index)), counts)
+    steps = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return i, order[np.repeat(starts, counts) + steps]
+
+
+def is_everything(index: np.ndarray, n: int) -> bool:
+    """Are these all of ``n`` rows, in order?
+
+    >>> is_everything(np.array([0, 1]), 2), is_everything(np.array([1, 0]), 2)
+    (True, False)
+    """
+    if len(index) != n or (n and index[0] != 0):
+        return False
+    return bool(np.all(index == np.arange(n)))
+
+
+def with_parents(rows: Any, parents: Any) -> Any:
+    """Gradient samples that belong to other rows: a new column ``"sample"``.
+
+    The one function that writes this column. For arrays of NumPy and of JAX.
+
+    >>> with_parents(np.array([[0, 7], [1, 8]]), np.array([5, 4])).tolist()
+    [[5, 7], [4, 8]]
+    """
+    if isinstance(rows, np.ndarray) and isinstance(parents, np.ndarray):
+        rows = rows.copy()
+        rows[:, 0] = parents
+        return rows
+    parents = parents.astype(np.int32)[:, None]
+    module = (
+        rows if isinstance(parents, np.ndarray) else parents
+    ).__array_namespace__()
+    return module.concat([parents, rows[:, 1:]], axis=1)
 
 
 def _distinct(keys: np.ndarray, n_keys: int) -> tuple[np.ndarray, np.ndarray]:

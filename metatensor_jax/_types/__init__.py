@@ -1,0 +1,1 @@
+"""The types: labels, blocks, maps, and what they are made of."""

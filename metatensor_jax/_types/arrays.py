@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -23,6 +24,16 @@ def is_jax(value: object) -> bool:
         return False
 
 
+def is_tracer(value: object) -> bool:
+    """Is ``value`` an array of a program that is being traced?
+
+    >>> is_tracer(np.zeros(3))
+    False
+    """
+    # JAX has been imported by whoever made one
+    return is_jax(value) and isinstance(value, sys.modules["jax.core"].Tracer)
+
+
 def is_array(value: object) -> TypeGuard[Any]:
     """Is ``value`` an array that a block can hold (NumPy's or JAX's)?
 
@@ -30,6 +41,17 @@ def is_array(value: object) -> TypeGuard[Any]:
     (True, False)
     """
     return isinstance(value, np.ndarray) or is_jax(value)
+
+
+def native(array: Any) -> Any:
+    """The array in the byte order of this machine: a copy, if it has the other one.
+
+    >>> native(np.ones(1, ">f4")).dtype.isnative
+    True
+    """
+    if isinstance(array, np.ndarray) and not array.dtype.isnative:
+        return array.astype(array.dtype.newbyteorder("="))
+    return array
 
 
 def read_only(array: np.ndarray) -> np.ndarray:

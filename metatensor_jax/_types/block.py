@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from pathlib import Path
-from typing import Any, BinaryIO
+from os import PathLike
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from . import display
-from .arrays import frozen, is_array
+from .arrays import frozen, is_array, native
 from .conversion import Conversion, check_dtype
 from .errors import MetatensorError
-from .facade import implementation
 from .labels import Labels
 from .structure import BlockStructure
 
@@ -22,7 +21,7 @@ class TensorBlock:
     """An array with metadata: labels for each axis, and stored gradients.
 
     :param values: NumPy or JAX array with shape ``(samples, *components,
-        properties)``; it is kept as it is
+        properties)``; it is kept as it is (in the byte order of this machine)
     :param samples: one entry per row. Traced labels make a block whose samples may
         differ from call to call of one compiled function
     :param components: labels with one dimension for each axis in the middle
@@ -68,6 +67,7 @@ class TensorBlock:
             raise TypeError("`components` must be a list of Labels, not Labels")
         components, gradients = tuple(components), dict(gradients or {})
         _check_array(values)
+        values = native(values)
         _check_labels(samples, components, properties)
         _check_shape(values, samples, components, properties)
         self._set(values, samples, components, properties, {})
@@ -213,7 +213,9 @@ class TensorBlock:
         )
 
     def with_gradient(self, parameter: str, gradient: TensorBlock) -> TensorBlock:
-        """This block with a gradient with respect to one more parameter.
+        """This block with this gradient with respect to a parameter.
+
+        One that is there already is replaced.
 
         >>> x = Labels.range("x", 1)
         >>> block = TensorBlock(np.ones((2, 1)), Labels.range("atom", 2), [], x)
@@ -221,11 +223,6 @@ class TensorBlock:
         >>> block.with_gradient("cell", gradient).gradients_list()
         ['cell']
         """
-        if self.has_gradient(parameter):
-            raise MetatensorError(
-                f"there is a gradient with respect to '{parameter}' in this block "
-                "already: remove it first, with `remove_gradients_block`"
-            )
         gradients = {**dict(self.gradients()), parameter: gradient}
         return TensorBlock(
             self.values, self.samples, self.components, self.properties, gradients
@@ -249,14 +246,6 @@ class TensorBlock:
         )
 
     # --- identity ----------------------------------------------------------------
-
-    def __eq__(self, other: object) -> bool:
-        """Same labels, same values, same gradients."""
-        if self is other:
-            return True
-        if not isinstance(other, TensorBlock):
-            return NotImplemented
-        return implementation("TensorBlock.__eq__")(self, other)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -308,19 +297,32 @@ class TensorBlock:
         ]
         return TensorBlock._unflatten(self._structure, leaves)
 
-    def _rename_samples(self, old: str, new: str) -> TensorBlock:
-        """Another name for a sample dimension, also in the gradients that have it."""
-        structure = self._structure
-        gradients = {
-            name: g._rename_samples(old, new) if old in g.samples.names else g
-            for name, g in self.gradients()
-        }
+    def _with_samples(self, samples: Labels) -> TensorBlock:
+        """This block with other samples, as many; gradients stay."""
+        parts = self._structure.components, self._structure.properties
+        return TensorBlock._make(self.values, samples, *parts, dict(self.gradients()))
+
+    def _map_labels(
+        self,
+        samples: Callable[[Labels, bool], Labels] = lambda labels, _: labels,
+        component: Callable[[Labels], Labels] = lambda labels: labels,
+        properties: Callable[[Labels], Labels] = lambda labels: labels,
+        is_gradient: bool = False,
+    ) -> TensorBlock:
+        """Other labels for the same data, those of all gradients as well.
+
+        :param samples: also takes whether these are samples of a gradient
+        """
+        own = self._structure
         return TensorBlock._make(
             self.values,
-            self.samples.rename(old, new),
-            structure.components,
-            structure.properties,
-            gradients,
+            samples(self.samples, is_gradient),
+            tuple([component(labels) for labels in own.components]),
+            properties(own.properties),
+            {
+                name: gradient._map_labels(samples, component, properties, True)
+                for name, gradient in self.gradients()
+            },
         )
 
     def _walk(self, where: str = "") -> Iterator[tuple[str, TensorBlock]]:
@@ -336,27 +338,26 @@ class TensorBlock:
     def _repr_html_(self) -> str:
         return display.block_html(self)
 
-    # --- files -------------------------------------------------------------------
+    # --- methods of other modules ------------------------------------------------
 
-    def save(self, file: str | Path | BinaryIO, use_numpy: bool = False) -> None:
-        """Write this block to a path or an open file, see :func:`save`."""
-        implementation("TensorBlock.save")(file, self, use_numpy)
+    if (
+        TYPE_CHECKING
+    ):  # written, and attached, where the code is: see `operations`, `io`
 
-    def save_buffer(self, use_numpy: bool = False) -> memoryview:
-        """This block as the bytes of a file."""
-        return implementation("TensorBlock.save_buffer")(self, use_numpy)
+        def __eq__(self, other: object) -> bool: ...
 
-    @staticmethod
-    def load(file: str | Path | BinaryIO, use_numpy: bool = False) -> TensorBlock:
-        """Read a block from a path or an open file, see :func:`load_block`."""
-        return implementation("TensorBlock.load")(file, use_numpy)
-
-    @staticmethod
-    def load_buffer(
-        buffer: bytes | bytearray | memoryview, use_numpy: bool = False
-    ) -> TensorBlock:
-        """Read a block from the bytes of a file."""
-        return implementation("TensorBlock.load_buffer")(buffer, use_numpy)
+        def save(
+            self, file: str | PathLike[str] | BinaryIO, use_numpy: bool = False
+        ) -> None: ...
+        def save_buffer(self, use_numpy: bool = False) -> memoryview: ...
+        @staticmethod
+        def load(
+            file: str | PathLike[str] | BinaryIO, use_numpy: bool = False
+        ) -> TensorBlock: ...
+        @staticmethod
+        def load_buffer(
+            buffer: bytes | bytearray | memoryview, use_numpy: bool = False
+        ) -> TensorBlock: ...
 
 
 def _copied(leaf: Any) -> Any:

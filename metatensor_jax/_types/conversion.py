@@ -88,3 +88,8 @@ def check_dtype(dtype: Any) -> None:
     # JAX's function, because bfloat16 and the like are no numbers for NumPy.
     if not any(jax.numpy.issubdtype(dtype, kind) for kind in (np.number, np.bool_)):
         raise TypeError(f"the values of a block must be numbers, not {dtype}")
+
+
+def is_inexact(dtype: Any) -> bool:
+    """Are these real or complex numbers, bfloat16 and the like among them?"""
+    return bool(jax.numpy.issubdtype(dtype, np.inexact))

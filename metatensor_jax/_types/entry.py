@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from . import display
 from .arrays import is_jax, read_only
-from .errors import MetatensorError, NotEqualError
+from .errors import MetatensorError
 
 _VALID_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 INT32 = np.iinfo(np.int32)
@@ -166,15 +165,3 @@ def check_int32(values: Any) -> None:
             f"the values of traced labels must be an int32 array, not {dtype}: "
             "use `values.astype('int32')`"
         )
-
-
-@contextmanager
-def saying_where(key: LabelsEntry | None = None, inside: str = "") -> Iterator[None]:
-    """Say in a :class:`NotEqualError` which blocks differ, and in which gradient."""
-    try:
-        yield
-    except NotEqualError as error:
-        start = ""
-        if key is not None and key.names != ["_"]:  # the key of a single block
-            start = f"blocks for key {key.print()} are different: "
-        raise NotEqualError(f"{start}{error}{inside}") from None

@@ -10,14 +10,14 @@ import operator
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from operator import index as as_int
-from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from os import PathLike
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 import numpy as np
 
 from .._host.packing import RowIndex, first_duplicate, is_among
 from . import display
-from .arrays import is_jax, read_only
+from .arrays import is_jax, is_tracer, read_only
 from .entry import (
     INT32,
     LabelsEntry,
@@ -28,7 +28,7 @@ from .entry import (
     column_index,
 )
 from .errors import MetatensorError, TracedLabelsError
-from .facade import implementation
+from .padding import PADDING, is_padding, masked
 
 
 class Labels:
@@ -36,10 +36,11 @@ class Labels:
 
     :param names: names of the dimensions (columns)
     :param values: integers with shape ``(entries, dimensions)``. Anything that NumPy
-        reads makes *static* labels: a read-only host ``int32`` copy, which can be
-        searched, compared, hashed. A JAX array (it must be ``int32``) makes *traced*
-        labels: their values are data, and may differ from call to call of one
-        compiled function. See :attr:`is_static`.
+        reads (JAX's arrays among it) makes *static* labels: a read-only host ``int32``
+        copy, which can be searched, compared, hashed. An array of a program that is
+        being traced (it must be ``int32``) makes *traced* labels: their values are
+        data, and may differ from call to call of one compiled function. See
+        :meth:`traced` and :attr:`is_static`.
     :param assume_unique: skip the check that all entries are unique
     :raises MetatensorError: names that clash or are no identifiers, another number of
         columns than names, values beyond ``int32``, or the same entry twice
@@ -60,7 +61,7 @@ class Labels:
 
     #: marks rows that only fill up an array to its capacity: it stands in each
     #: dimension of such a row, and is the smallest ``int32``
-    PADDING: ClassVar[int] = int(INT32.min)
+    PADDING: ClassVar[int] = PADDING
 
     _names: tuple[str, ...]
     _values: Any
@@ -75,7 +76,7 @@ class Labels:
         assume_unique: bool = False,
     ) -> None:
         names = check_names(names)
-        static = not is_jax(values)
+        static = not is_tracer(values)
         if not static:
             _check_traced(names, values)
         else:
@@ -380,7 +381,8 @@ class Labels:
             )
         index += len(self._names) if index < 0 else 0
         names = (*self._names[:index], name, *self._names[index:])
-        if is_jax(values):
+        if is_tracer(values) or not self._static:
+            values = values if is_jax(values) else as_int32(values)
             check_int32(values)
         else:
             values = as_int32(values)
@@ -393,8 +395,7 @@ class Labels:
         array = values if is_jax(values) else self._values
         module = array.__array_namespace__()
         if not self._static:  # padding is so in each dimension
-            padding = self._values[:, 0] == self.PADDING
-            values = module.where(padding, np.int32(self.PADDING), values)
+            values = masked(values, ~is_padding(self._values))
         before, after = self._values[:, :index], self._values[:, index:]
         # unique rows stay unique when they grow: no need to check
         rows = module.concat([before, values[:, None], after], axis=1)
@@ -505,23 +506,14 @@ class Labels:
     def _repr_html_(self) -> str:
         return display.labels_html("Labels", self._names, self._values)
 
-    def save(self, file: str | Path | BinaryIO) -> None:
-        """Write these labels to a path or an open file, see :func:`save`."""
-        implementation("Labels.save")(file, self)
+    if TYPE_CHECKING:  # written, and attached, where the code is: see `io`
 
-    def save_buffer(self) -> memoryview:
-        """These labels as the bytes of a file."""
-        return implementation("Labels.save_buffer")(self)
-
-    @staticmethod
-    def load(file: str | Path | BinaryIO) -> Labels:
-        """Read labels from a path or an open file, see :func:`load_labels`."""
-        return implementation("Labels.load")(file)
-
-    @staticmethod
-    def load_buffer(buffer: bytes | bytearray | memoryview) -> Labels:
-        """Read labels from the bytes of a file."""
-        return implementation("Labels.load_buffer")(buffer)
+        def save(self, file: str | PathLike[str] | BinaryIO) -> None: ...
+        def save_buffer(self) -> memoryview: ...
+        @staticmethod
+        def load(file: str | PathLike[str] | BinaryIO) -> Labels: ...
+        @staticmethod
+        def load_buffer(buffer: bytes | bytearray | memoryview) -> Labels: ...
 
     # --- helpers -----------------------------------------------------------------
 

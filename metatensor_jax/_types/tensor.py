@@ -5,8 +5,8 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, BinaryIO
+from os import PathLike
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from .block import TensorBlock
 from .conversion import Conversion
 from .entry import LabelsEntry
 from .errors import MetatensorError
-from .facade import implementation
 from .labels import Labels
 from .structure import BlockStructure, MapStructure
 
@@ -269,133 +268,67 @@ class TensorMap:
         structure = MapStructure(self.keys, self._structure.blocks, info)
         return TensorMap._unflatten(structure, self._leaves)
 
-    # --- moving keys -------------------------------------------------------------
+    # --- methods of other modules ------------------------------------------------
 
-    def keys_to_samples(
-        self,
-        keys_to_move: str | Sequence[str] | Labels,
-        *,
-        fill_value: float = 0.0,
-        sort_samples: bool = True,
-    ) -> TensorMap:
-        r"""Merge blocks along their samples; key dimensions become sample dimensions.
+    if (
+        TYPE_CHECKING
+    ):  # written, and attached, where the code is: see `operations`, `io`
 
-        .. math:: y_i = x_{s(i)} \qquad \nabla y_i = \nabla x_{s(i)}
+        def keys_to_samples(
+            self,
+            keys_to_move: str | Sequence[str] | Labels,
+            *,
+            fill_value: float = 0.0,
+            sort_samples: bool = True,
+        ) -> TensorMap: ...
 
-        where :math:`s(i)` is the sample, of one of the blocks, that goes to :math:`i`.
+        def keys_to_properties(
+            self,
+            keys_to_move: str | Sequence[str] | Labels,
+            *,
+            fill_value: float = 0.0,
+            sort_samples: bool = True,
+        ) -> TensorMap: ...
 
-        :param keys_to_move: names of the key dimensions to move. Labels without
-            entries work as well.
-        :param fill_value: for values that no block has, where the properties of merged
-            blocks differ
-        :param sort_samples: sort the samples of the new blocks, rather than keep the
-            order of the blocks. Traced samples are never sorted.
+        def components_to_properties(
+            self, dimensions: str | Sequence[str]
+        ) -> TensorMap: ...
 
-        >>> block = TensorBlock(
-        ...     np.ones((1, 1)), Labels.range("system", 1), [], Labels.range("p", 1)
-        ... )
-        >>> tensor = TensorMap(Labels("center_type", [[1], [8]]), [block, block])
-        >>> tensor.keys_to_samples("center_type").block().samples
-        Labels
-            system  center_type
-              0          1
-              0          8
-        """
-        return implementation("TensorMap.keys_to_samples")(
-            self, keys_to_move, fill_value=fill_value, sort_samples=sort_samples
-        )
+        def __add__(self, other: Any) -> TensorMap: ...
+        def __radd__(self, other: Any) -> TensorMap: ...
+        def __sub__(self, other: Any) -> TensorMap: ...
+        def __rsub__(self, other: Any) -> TensorMap: ...
+        def __mul__(self, other: Any) -> TensorMap: ...
+        def __rmul__(self, other: Any) -> TensorMap: ...
+        def __truediv__(self, other: Any) -> TensorMap: ...
+        def __rtruediv__(self, other: Any) -> TensorMap: ...
+        def __pow__(self, other: Any) -> TensorMap: ...
+        def __rpow__(self, other: Any) -> TensorMap: ...
+        def __matmul__(self, other: Any) -> TensorMap: ...
+        def __neg__(self) -> TensorMap: ...
+        def __abs__(self) -> TensorMap: ...
+        def __eq__(self, other: object) -> bool: ...
 
-    def keys_to_properties(
-        self,
-        keys_to_move: str | Sequence[str] | Labels,
-        *,
-        fill_value: float = 0.0,
-        sort_samples: bool = True,
-    ) -> TensorMap:
-        r"""Merge blocks along properties; key dimensions become property dimensions.
+        def save(
+            self, file: str | PathLike[str] | BinaryIO, use_numpy: bool = False
+        ) -> None: ...
+        def save_buffer(self, use_numpy: bool = False) -> memoryview: ...
+        @staticmethod
+        def load(
+            file: str | PathLike[str] | BinaryIO, use_numpy: bool = False
+        ) -> TensorMap: ...
+        @staticmethod
+        def load_buffer(
+            buffer: bytes | bytearray | memoryview, use_numpy: bool = False
+        ) -> TensorMap: ...
 
-        .. math:: y_{iq} = x_{s(i) c(q)} \qquad \nabla y_{iq} = \nabla x_{s(i) c(q)}
-
-        where :math:`c(q)` is the column, of one of the blocks, that goes to :math:`q`.
-        What no block has is filled, with gradients of zero.
-
-        :param keys_to_move: names of the key dimensions to move, or labels with the
-            entries that should become properties, so that several maps can get the
-            same properties
-        :param fill_value: for values of a sample that a block does not have. Missing
-            gradients are zero always.
-        :param sort_samples: sort the samples of the new blocks, rather than keep the
-            order of the blocks
-
-        >>> block = TensorBlock(
-        ...     np.ones((1, 1)), Labels.range("system", 1), [], Labels.range("p", 1)
-        ... )
-        >>> tensor = TensorMap(Labels("center_type", [[1], [8]]), [block, block])
-        >>> tensor.keys_to_properties("center_type").block().properties
-        Labels
-            center_type  p
-                 1       0
-                 8       0
-        """
-        return implementation("TensorMap.keys_to_properties")(
-            self, keys_to_move, fill_value=fill_value, sort_samples=sort_samples
-        )
-
-    def components_to_properties(self, dimensions: str | Sequence[str]) -> TensorMap:
-        r"""Move component dimensions to the front of the properties.
-
-        .. math:: y_{i (m q)} = x_{i m q} \qquad \nabla y_{i (m q)} = \nabla x_{i m q}
-
-        :param dimensions: names of the components to move; each goes before those that
-            were moved before it
-
-        >>> block = TensorBlock(
-        ...     np.ones((1, 3, 2)),
-        ...     Labels.range("system", 1),
-        ...     [Labels.range("xyz", 3)],
-        ...     Labels.range("p", 2),
-        ... )
-        >>> tensor = TensorMap(Labels.single(), [block])
-        >>> tensor.components_to_properties("xyz").block().shape
-        (1, 6)
-        """
-        return implementation("TensorMap.components_to_properties")(self, dimensions)
-
-    # --- arithmetic --------------------------------------------------------------
-
-    def __add__(self, other: Any) -> TensorMap:
-        return implementation("TensorMap.__add__")(self, other)
-
-    def __sub__(self, other: Any) -> TensorMap:
-        return implementation("TensorMap.__sub__")(self, other)
-
-    def __mul__(self, other: Any) -> TensorMap:
-        return implementation("TensorMap.__mul__")(self, other)
-
-    def __truediv__(self, other: Any) -> TensorMap:
-        return implementation("TensorMap.__truediv__")(self, other)
-
-    def __pow__(self, other: Any) -> TensorMap:
-        return implementation("TensorMap.__pow__")(self, other)
-
-    def __matmul__(self, other: Any) -> TensorMap:
-        return implementation("TensorMap.__matmul__")(self, other)
-
-    def __neg__(self) -> TensorMap:
-        return implementation("TensorMap.__mul__")(self, -1)
+    #: so that a number of NumPy on the left leaves an operator to this class
+    __array_ufunc__ = None
 
     def __pos__(self) -> TensorMap:
         return self
 
     # --- identity ----------------------------------------------------------------
-
-    def __eq__(self, other: object) -> bool:
-        """Same keys in any order, same blocks; info does not count."""
-        if self is other:
-            return True
-        if not isinstance(other, TensorMap):
-            return NotImplemented
-        return implementation("TensorMap.__eq__")(self, other)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -436,26 +369,6 @@ class TensorMap:
 
     def _repr_html_(self) -> str:
         return display.tensor_html(self)
-
-    def save(self, file: str | Path | BinaryIO, use_numpy: bool = False) -> None:
-        """Write this map to a path or an open file, see :func:`save`."""
-        implementation("TensorMap.save")(file, self, use_numpy)
-
-    def save_buffer(self, use_numpy: bool = False) -> memoryview:
-        """This map as the bytes of a file."""
-        return implementation("TensorMap.save_buffer")(self, use_numpy)
-
-    @staticmethod
-    def load(file: str | Path | BinaryIO, use_numpy: bool = False) -> TensorMap:
-        """Read a map from a path or an open file, see :func:`load`."""
-        return implementation("TensorMap.load")(file, use_numpy)
-
-    @staticmethod
-    def load_buffer(
-        buffer: bytes | bytearray | memoryview, use_numpy: bool = False
-    ) -> TensorMap:
-        """Read a map from the bytes of a file."""
-        return implementation("TensorMap.load_buffer")(buffer, use_numpy)
 
 
 def _describe(selection: Selection, kwargs: Mapping[str, int]) -> str:

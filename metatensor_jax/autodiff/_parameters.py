@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._host.packing import RowIndex
+from .._run.traced import find_rows as find_traced
 from .._types.block import TensorBlock
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
-from ..execution import find_traced
 
 
 def check_parameters(what: str, parameters: Mapping[str, Any]) -> None:

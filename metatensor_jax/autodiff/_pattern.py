@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._host.packing import run_starts
+from .._host.packing import join_rows, run_starts
 from .._types.block import TensorBlock
 from .._types.errors import MetatensorError, TracedLabelsError
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
-from ..rows import join_rows
 from ._parameters import find_entries, inherit, sample_columns
 
 Sparsity = TensorMap | Mapping[str, Labels | Sequence[Labels]] | None

@@ -13,8 +13,8 @@ import io
 import json
 from typing import Any
 
+from .._types.attach import attach
 from .._types.block import TensorBlock
-from .._types.facade import implements
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
 from ._archive import Archive, File, Writer, read_file, unloadable, written_file
@@ -288,12 +288,31 @@ def _write_block(
 
 # --- methods of the types ----------------------------------------------------------
 
-for _owner, _load, _load_buffer in (
-    ("TensorMap", load, load_buffer),
-    ("TensorBlock", load_block, load_block_buffer),
-    ("Labels", load_labels, load_labels_buffer),
+
+def _save(self: TensorMap | TensorBlock, file: File, use_numpy: bool = False) -> None:
+    """Write to a path or an open file, see :func:`save`."""
+    save(file, self, use_numpy)
+
+
+def _save_labels(self: Labels, file: File) -> None:
+    """Write these labels to a path or an open file, see :func:`save`."""
+    save(file, self)
+
+
+def _save_labels_buffer(self: Labels) -> memoryview:
+    """These labels as the bytes of a file."""
+    return save_buffer(self)
+
+
+for _owner, _load, _load_buffer, _write_file, _write_buffer in (
+    (TensorMap, load, load_buffer, _save, save_buffer),
+    (TensorBlock, load_block, load_block_buffer, _save, save_buffer),
+    (Labels, load_labels, load_labels_buffer, _save_labels, _save_labels_buffer),
 ):
-    implements(f"{_owner}.load")(_load)
-    implements(f"{_owner}.load_buffer")(_load_buffer)
-    implements(f"{_owner}.save")(save)
-    implements(f"{_owner}.save_buffer")(save_buffer)
+    attach(
+        _owner,
+        load=staticmethod(_load),
+        load_buffer=staticmethod(_load_buffer),
+        save=_write_file,
+        save_buffer=_write_buffer,
+    )

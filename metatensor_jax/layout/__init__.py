@@ -6,3 +6,4 @@ rows, and labels that are data. The host half says how much room there is
 """
 
 from ._layout import Layout as Layout, PaddedBatch as PaddedBatch
+from ._stacked import StackedMap as StackedMap, stack_blocks as stack_blocks

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._run.batch import round_up
+from .._run.functions import combine, partition
 from .._types.arrays import is_jax
 from .._types.block import TensorBlock
 from .._types.conversion import check_not_narrowed
@@ -17,9 +19,8 @@ from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.structure import BlockStructure, MapStructure
 from .._types.tensor import TensorMap
-from ..checks import check_type
-from ..execution import combine, partition, round_up
-from ..rows import map_rows
+from ..operations.checks import check_type
+from ..operations.rows import map_rows
 
 Groups = tuple[tuple[int, ...], ...]
 

@@ -49,26 +49,40 @@ from .dimensions import (
     permute_dimensions as permute_dimensions,
     remove_dimension as remove_dimension,
     rename_dimension as rename_dimension,
+    replace_dimension as replace_dimension,
 )
 from .joining import join as join, join_blocks as join_blocks
+from .keys import (
+    components_to_properties as components_to_properties,
+    keys_to_properties as keys_to_properties,
+    keys_to_samples as keys_to_samples,
+)
 from .linear_algebra import dot as dot, lstsq as lstsq, solve as solve
-from .reductions import (
+from .over_properties import (
     mean_over_properties as mean_over_properties,
     mean_over_properties_block as mean_over_properties_block,
-    mean_over_samples as mean_over_samples,
-    mean_over_samples_block as mean_over_samples_block,
     std_over_properties as std_over_properties,
     std_over_properties_block as std_over_properties_block,
-    std_over_samples as std_over_samples,
-    std_over_samples_block as std_over_samples_block,
     sum_over_properties as sum_over_properties,
     sum_over_properties_block as sum_over_properties_block,
-    sum_over_samples as sum_over_samples,
-    sum_over_samples_block as sum_over_samples_block,
     var_over_properties as var_over_properties,
     var_over_properties_block as var_over_properties_block,
+)
+from .over_samples import (
+    mean_over_samples as mean_over_samples,
+    mean_over_samples_block as mean_over_samples_block,
+    std_over_samples as std_over_samples,
+    std_over_samples_block as std_over_samples_block,
+    sum_over_samples as sum_over_samples,
+    sum_over_samples_block as sum_over_samples_block,
     var_over_samples as var_over_samples,
     var_over_samples_block as var_over_samples_block,
+)
+from .rows import (
+    Move as Move,
+    cut_rows as cut_rows,
+    map_rows as map_rows,
+    move_rows as move_rows,
 )
 from .selection import (
     drop_blocks as drop_blocks,
@@ -78,6 +92,7 @@ from .selection import (
     slice_block as slice_block,
     split as split,
     split_block as split_block,
+    split_keys as split_keys,
 )
 from .sorting import (
     sort as sort,

@@ -12,25 +12,24 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
+from .._evaluate import as_map
+from .._plan.map import match_blocks
+from .._types.arrays import is_tracer
+from .._types.attach import attach
 from .._types.block import TensorBlock
-from .._types.entry import saying_where
+from .._types.context import in_block
 from .._types.errors import MetatensorError, NotEqualError
-from .._types.facade import implements
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
-from ..checks import (
+from .checks import (
     AXES,
-    asking,
-    block_form,
     check_same_axes,
     check_same_keys,
     check_same_labels,
     check_same_parameters,
     check_type,
 )
-from ..rows import match_blocks
 
 Check = str | Sequence[str]
 Agree = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -78,7 +77,7 @@ def equal_raise(tensor_1: TensorMap, tensor_2: TensorMap) -> None:
     >>> x = mts.block_from_array(np.array([[1.0, 2.0]]))
     >>> mts.equal_block_raise(x, x.with_values(np.array([[1.0, 3.0]])))
     Traceback (most recent call last):
-    metatensor_jax._types.errors.NotEqualError: values are not equal: 2.0 and 3.0 at sample
+    metatensor_jax.NotEqualError: values are not equal: 2.0 and 3.0 at sample
     (sample=0), property (property=1); 1 of 2 differ
     """
     _compare("equal", tensor_1, tensor_2, np.equal)
@@ -112,16 +111,258 @@ def allclose_raise(
     _compare("allclose", tensor_1, tensor_2, close)
 
 
-equal_metadata = asking(equal_metadata_raise)
-equal = implements("TensorMap.__eq__")(asking(equal_raise))
-allclose = asking(allclose_raise)
+def _holds(raising: Callable[..., None], *args: Any, **kwargs: Any) -> bool:
+    try:
+        raising(*args, **kwargs)
+    except NotEqualError:
+        return False
+    return True
 
-equal_metadata_block_raise = block_form(equal_metadata_raise)
-equal_metadata_block = block_form(equal_metadata)
-equal_block_raise = block_form(equal_raise)
-equal_block = implements("TensorBlock.__eq__")(block_form(equal))
-allclose_block_raise = block_form(allclose_raise)
-allclose_block = block_form(allclose)
+
+def _check_blocks(block_1: Any, block_2: Any) -> None:
+    check_type(block_1, "block_1", TensorBlock)
+    check_type(block_2, "block_2", TensorBlock)
+
+
+def _equal_maps(self: TensorMap, other: object) -> bool:
+    """Same keys in any order, same blocks; info does not count."""
+    if self is other:
+        return True
+    return equal(self, other) if isinstance(other, TensorMap) else NotImplemented
+
+
+def _equal_blocks(self: TensorBlock, other: object) -> bool:
+    """Same values, labels and gradients, and the same dtypes."""
+    if self is other:
+        return True
+    return (
+        equal_block(self, other) if isinstance(other, TensorBlock) else NotImplemented
+    )
+
+
+def equal_metadata(
+    tensor_1: TensorMap,
+    tensor_2: TensorMap,
+    check: Check = "all",
+    check_gradients: bool = True,
+) -> bool:
+    """Tell whether two maps have the same metadata.
+
+    :param tensor_1: a map
+    :param tensor_2: another map; its keys can be in another order
+    :param check: ``"all"``, or some of ``"samples"``, ``"components"``,
+        ``"properties"``
+    :param check_gradients: compare the metadata of gradients as well
+
+    >>> import metatensor_jax as mts
+    >>> x, y = (mts.block_from_array(np.ones((n, 1))) for n in (1, 2))
+    >>> x, y = (TensorMap(Labels.single(), [block]) for block in (x, y))
+    >>> equal_metadata(x, y), equal_metadata(x, y, check="properties")
+    (False, True)
+    """
+    return _holds(
+        equal_metadata_raise,
+        tensor_1,
+        tensor_2,
+        check=check,
+        check_gradients=check_gradients,
+    )
+
+
+def equal_metadata_block_raise(
+    block_1: TensorBlock,
+    block_2: TensorBlock,
+    check: Check = "all",
+    check_gradients: bool = True,
+) -> None:
+    """Raise :class:`NotEqualError` unless two blocks have the same metadata.
+
+    :param block_1: a block
+    :param block_2: another block
+    :param check: ``"all"``, or some of ``"samples"``, ``"components"``,
+        ``"properties"``
+    :param check_gradients: compare the metadata of gradients as well
+
+    >>> import metatensor_jax as mts
+    >>> x = mts.block_from_array(np.ones((2, 1)))
+    >>> equal_metadata_block_raise(x, x)
+    """
+    _check_blocks(block_1, block_2)
+    equal_metadata_raise(
+        as_map(block_1), as_map(block_2), check=check, check_gradients=check_gradients
+    )
+
+
+def equal_metadata_block(
+    block_1: TensorBlock,
+    block_2: TensorBlock,
+    check: Check = "all",
+    check_gradients: bool = True,
+) -> bool:
+    """Tell whether two blocks have the same metadata.
+
+    :param block_1: a block
+    :param block_2: another block
+    :param check: ``"all"``, or some of ``"samples"``, ``"components"``,
+        ``"properties"``
+    :param check_gradients: compare the metadata of gradients as well
+
+    >>> import metatensor_jax as mts
+    >>> x, y = (mts.block_from_array(np.ones((n, 1))) for n in (1, 2))
+    >>> equal_metadata_block(x, y), equal_metadata_block(x, y, check="properties")
+    (False, True)
+    """
+    return _holds(
+        equal_metadata_block_raise,
+        block_1,
+        block_2,
+        check=check,
+        check_gradients=check_gradients,
+    )
+
+
+def equal(
+    tensor_1: TensorMap,
+    tensor_2: TensorMap,
+) -> bool:
+    """Tell whether two maps are equal.
+
+    :param tensor_1: a map
+    :param tensor_2: another map; its keys can be in another order
+
+    >>> import metatensor_jax as mts
+    >>> x = mts.block_from_array(np.array([[1.0, 2.0]]))
+    >>> y = x.with_values(np.array([[1.0, 3.0]]))
+    >>> x, y = (TensorMap(Labels.single(), [block]) for block in (x, y))
+    >>> equal(x, x), equal(x, y)
+    (True, False)
+    """
+    return _holds(equal_raise, tensor_1, tensor_2)
+
+
+def equal_block_raise(
+    block_1: TensorBlock,
+    block_2: TensorBlock,
+) -> None:
+    """Raise :class:`NotEqualError` unless two blocks are equal.
+
+    :param block_1: a block
+    :param block_2: another block
+
+    >>> import metatensor_jax as mts
+    >>> x = mts.block_from_array(np.ones((2, 1)))
+    >>> equal_block_raise(x, x)
+    """
+    _check_blocks(block_1, block_2)
+    equal_raise(as_map(block_1), as_map(block_2))
+
+
+def equal_block(
+    block_1: TensorBlock,
+    block_2: TensorBlock,
+) -> bool:
+    """Tell whether two blocks are equal.
+
+    :param block_1: a block
+    :param block_2: another block
+
+    >>> import metatensor_jax as mts
+    >>> x = mts.block_from_array(np.array([[1.0, 2.0]]))
+    >>> y = x.with_values(np.array([[1.0, 3.0]]))
+    >>> equal_block(x, x), equal_block(x, y)
+    (True, False)
+    """
+    return _holds(equal_block_raise, block_1, block_2)
+
+
+def allclose(
+    tensor_1: TensorMap,
+    tensor_2: TensorMap,
+    rtol: float | None = None,
+    atol: float | None = None,
+    equal_nan: bool = False,
+) -> bool:
+    """Tell whether two maps are equal, up to rounding.
+
+    :param tensor_1: a map
+    :param tensor_2: another map; its keys can be in another order
+    :param rtol: relative tolerance. If None, the square root of the precision of the
+        dtype: 3e-4 for float32, 1.5e-8 for float64.
+    :param atol: absolute tolerance. If None, the precision of the dtype.
+    :param equal_nan: is a NaN close to a NaN?
+
+    >>> import metatensor_jax as mts
+    >>> x = mts.block_from_array(np.array([[1.0]]))
+    >>> y = x.with_values(np.array([[1.0 + 1e-12]]))
+    >>> x, y = (TensorMap(Labels.single(), [block]) for block in (x, y))
+    >>> allclose(x, y), allclose(x, y, rtol=0, atol=0)
+    (True, False)
+    """
+    return _holds(
+        allclose_raise, tensor_1, tensor_2, rtol=rtol, atol=atol, equal_nan=equal_nan
+    )
+
+
+def allclose_block_raise(
+    block_1: TensorBlock,
+    block_2: TensorBlock,
+    rtol: float | None = None,
+    atol: float | None = None,
+    equal_nan: bool = False,
+) -> None:
+    """Raise :class:`NotEqualError` unless two blocks are equal, up to rounding.
+
+    :param block_1: a block
+    :param block_2: another block
+    :param rtol: relative tolerance. If None, the square root of the precision of the
+        dtype: 3e-4 for float32, 1.5e-8 for float64.
+    :param atol: absolute tolerance. If None, the precision of the dtype.
+    :param equal_nan: is a NaN close to a NaN?
+
+    >>> import metatensor_jax as mts
+    >>> x = mts.block_from_array(np.ones((2, 1)))
+    >>> allclose_block_raise(x, x)
+    """
+    _check_blocks(block_1, block_2)
+    allclose_raise(
+        as_map(block_1), as_map(block_2), rtol=rtol, atol=atol, equal_nan=equal_nan
+    )
+
+
+def allclose_block(
+    block_1: TensorBlock,
+    block_2: TensorBlock,
+    rtol: float | None = None,
+    atol: float | None = None,
+    equal_nan: bool = False,
+) -> bool:
+    """Tell whether two blocks are equal, up to rounding.
+
+    :param block_1: a block
+    :param block_2: another block
+    :param rtol: relative tolerance. If None, the square root of the precision of the
+        dtype: 3e-4 for float32, 1.5e-8 for float64.
+    :param atol: absolute tolerance. If None, the precision of the dtype.
+    :param equal_nan: is a NaN close to a NaN?
+
+    >>> import metatensor_jax as mts
+    >>> x = mts.block_from_array(np.array([[1.0]]))
+    >>> y = x.with_values(np.array([[1.0 + 1e-12]]))
+    >>> allclose_block(x, y), allclose_block(x, y, rtol=0, atol=0)
+    (True, False)
+    """
+    return _holds(
+        allclose_block_raise,
+        block_1,
+        block_2,
+        rtol=rtol,
+        atol=atol,
+        equal_nan=equal_nan,
+    )
+
+
+attach(TensorMap, __eq__=_equal_maps)
+attach(TensorBlock, __eq__=_equal_blocks)
 
 
 # --- how ---------------------------------------------------------------------------
@@ -154,9 +395,9 @@ def _compare(
     check_type(a, "tensor_1", TensorMap)
     check_type(b, "tensor_2", TensorMap)
     check_same_keys(a, b, what)
-    for key, blocks in zip(a.keys, match_blocks(a, b), strict=True):
+    for i, blocks in enumerate(match_blocks(a, b)):
         for (where, x), (_, y) in zip(*(x._walk() for x in blocks), strict=False):
-            with saying_where(key, where):
+            with in_block(a.keys, i, where):
                 check_same_axes(x, y, what, axes)
                 if gradients:
                     check_same_parameters(x, y, what)
@@ -186,7 +427,7 @@ def _check_data(a: TensorBlock, b: TensorBlock, what: str, agree: Agree) -> None
 
 
 def _known(array: Any, what: str) -> np.ndarray:
-    if isinstance(array, Tracer):
+    if is_tracer(array):
         raise TypeError(
             f"'{what}' compares data, but here it is traced: it is only known when the "
             "program runs. Compare maps outside of `jax.jit`, `jax.grad` and the like, "

@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._evaluate import as_map, only_block
 from .._types.arrays import is_array, is_jax
 from .._types.block import TensorBlock
 from .._types.conversion import check_not_narrowed
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
-from ..checks import as_names, block_form, check_type
+from .checks import as_names, check_type
 
 Gradients = str | Sequence[str] | None
 
@@ -35,9 +36,12 @@ def zeros_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
 
 
 def ones_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
-    r"""A map with the metadata of another one, and ones. See :func:`zeros_like`.
+    r"""A map with the metadata of another one, and ones.
 
     Gradients are ones as well, :math:`\nabla y = 1`, although they are not derivatives.
+
+    :param tensor: a map
+    :param gradients: the gradients to have as well: all if None, none if ``[]``
 
     >>> tensor = TensorMap(Labels.single(), [block_from_array(np.zeros((2, 1)))])
     >>> ones_like(tensor).block().values.tolist()
@@ -47,9 +51,12 @@ def ones_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
 
 
 def empty_like(tensor: TensorMap, gradients: Gradients = None) -> TensorMap:
-    """A map with the metadata of another one, any values. See :func:`zeros_like`.
+    """A map with the metadata of another one, any values.
 
     Gradients are any numbers as well, and not derivatives.
+
+    :param tensor: a map
+    :param gradients: the gradients to have as well: all if None, none if ``[]``
 
     >>> tensor = TensorMap(Labels.single(), [block_from_array(np.ones((2, 1), "f4"))])
     >>> empty_like(tensor).block().values.dtype
@@ -65,7 +72,9 @@ def random_uniform_like(
 
     Gradients are random numbers as well, and not derivatives.
 
-    :param key: a random key of JAX. See :func:`zeros_like` for the other arguments.
+    :param tensor: a map
+    :param gradients: the gradients to have as well: all if None, none if ``[]``
+    :param key: a random key of JAX
 
     >>> tensor = TensorMap(Labels.single(), [block_from_array(np.ones((2, 1), "f4"))])
     >>> random_uniform_like(tensor, key=jax.random.key(0)).block().shape
@@ -84,12 +93,14 @@ def random_uniform_like(
 
 
 def remove_gradients(
-    tensor: TensorMap, remove: Sequence[str] | None = None
+    tensor: TensorMap, remove: str | Sequence[str] | None = None
 ) -> TensorMap:
     """A map without some of its gradients.
 
     :param tensor: a map
-    :param remove: parameters whose gradients to remove; all of them if None
+    :param remove: the parameter, or the parameters, whose gradients to remove; all of
+        them if None
+    :raises MetatensorError: a parameter that there is no gradient for
 
     >>> x = block_from_array(np.ones((2, 1)))
     >>> dx = TensorBlock(np.ones((1, 1)), Labels("sample", [[1]]), [], x.properties)
@@ -98,7 +109,7 @@ def remove_gradients(
     []
     """
     check_type(tensor, "tensor", TensorMap)
-    removed = None if remove is None else list(remove)
+    removed = None if remove is None else as_names(remove)
     blocks = [_keep(block, _others(block, removed)) for block in tensor]
     return TensorMap._make(tensor.keys, blocks, tensor._structure.info)
 
@@ -106,7 +117,7 @@ def remove_gradients(
 def detach(tensor: TensorMap) -> TensorMap:
     r"""A map that JAX takes as constant when it differentiates.
 
-    Stored gradients stay, as constants: see :func:`remove_gradients`.
+    :param tensor: a map; its stored gradients stay, as constants
 
     .. math:: y_i = x_i \qquad \nabla y_i = \nabla x_i
 
@@ -151,14 +162,117 @@ def is_contiguous(tensor: TensorMap) -> bool:
     return all(not isinstance(x, np.ndarray) or x.flags.c_contiguous for x in arrays)
 
 
-zeros_like_block = block_form(zeros_like)
-ones_like_block = block_form(ones_like)
-empty_like_block = block_form(empty_like)
-random_uniform_like_block = block_form(random_uniform_like)
-remove_gradients_block = block_form(remove_gradients)
-detach_block = block_form(detach)
-make_contiguous_block = block_form(make_contiguous)
-is_contiguous_block = block_form(is_contiguous)
+def zeros_like_block(block: TensorBlock, gradients: Gradients = None) -> TensorBlock:
+    """A block with the metadata of another one, and zeros.
+
+    :param block: a block
+    :param gradients: the gradients to have as well: all if None, none if ``[]``
+
+    >>> zeros_like_block(block_from_array(np.ones((2, 1)))).values.tolist()
+    [[0.0], [0.0]]
+    """
+    check_type(block, "block", TensorBlock)
+    return only_block(zeros_like(as_map(block), gradients))
+
+
+def ones_like_block(block: TensorBlock, gradients: Gradients = None) -> TensorBlock:
+    """A block with the metadata of another one, and ones.
+
+    :param block: a block
+    :param gradients: the gradients to have as well: all if None, none if ``[]``
+
+    >>> ones_like_block(block_from_array(np.ones((2, 1)))).values.tolist()
+    [[1.0], [1.0]]
+    """
+    check_type(block, "block", TensorBlock)
+    return only_block(ones_like(as_map(block), gradients))
+
+
+def empty_like_block(block: TensorBlock, gradients: Gradients = None) -> TensorBlock:
+    """A block with the metadata of another one, and any values.
+
+    :param block: a block
+    :param gradients: the gradients to have as well: all if None, none if ``[]``
+
+    >>> empty_like_block(block_from_array(np.ones((2, 1)))).shape
+    (2, 1)
+    """
+    check_type(block, "block", TensorBlock)
+    return only_block(empty_like(as_map(block), gradients))
+
+
+def random_uniform_like_block(
+    block: TensorBlock, gradients: Gradients = None, *, key: jax.Array
+) -> TensorBlock:
+    """A block with the metadata of another one, and random numbers from 0 to 1.
+
+    :param block: a block
+    :param gradients: the gradients to have as well: all if None, none if ``[]``
+    :param key: a random key of JAX
+
+    >>> block = block_from_array(np.ones((2, 1), "f4"))
+    >>> random_uniform_like_block(block, key=jax.random.key(0)).shape
+    (2, 1)
+    """
+    check_type(block, "block", TensorBlock)
+    return only_block(random_uniform_like(as_map(block), gradients, key=key))
+
+
+def remove_gradients_block(
+    block: TensorBlock, remove: str | Sequence[str] | None = None
+) -> TensorBlock:
+    """A block without some of its gradients.
+
+    :param block: a block
+    :param remove: the parameter, or the parameters, whose gradients to remove; all of
+        them if None
+    :raises MetatensorError: a parameter that there is no gradient for
+
+    >>> x = block_from_array(np.ones((2, 1)))
+    >>> dx = TensorBlock(np.ones((1, 1)), Labels("sample", [[1]]), [], x.properties)
+    >>> remove_gradients_block(x.with_gradient("cell", dx), "cell").gradients_list()
+    []
+    """
+    check_type(block, "block", TensorBlock)
+    return only_block(remove_gradients(as_map(block), remove))
+
+
+def detach_block(block: TensorBlock) -> TensorBlock:
+    """A block that JAX takes as constant when it differentiates.
+
+    :param block: a block; its stored gradients stay, as constants
+
+    >>> block = block_from_array(jnp.ones((2, 1)))
+    >>> detach_block(block).values.tolist()
+    [[1.0], [1.0]]
+    """
+    check_type(block, "block", TensorBlock)
+    return only_block(detach(as_map(block)))
+
+
+def make_contiguous_block(block: TensorBlock) -> TensorBlock:
+    """A block whose NumPy arrays are contiguous in memory; JAX's always are.
+
+    :param block: a block
+
+    >>> block = block_from_array(np.ones((3, 2)).T)
+    >>> is_contiguous_block(block), is_contiguous_block(make_contiguous_block(block))
+    (False, True)
+    """
+    check_type(block, "block", TensorBlock)
+    return only_block(make_contiguous(as_map(block)))
+
+
+def is_contiguous_block(block: TensorBlock) -> bool:
+    """Are all arrays of a block contiguous in memory, those of gradients included?
+
+    :param block: a block
+
+    >>> is_contiguous_block(block_from_array(np.ones((3, 2))))
+    True
+    """
+    check_type(block, "block", TensorBlock)
+    return is_contiguous(as_map(block))
 
 
 def block_from_array(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from .._plan.once import for_each
+from .._types.block import TensorBlock
+from .._types.entry import as_int32, column_index
+from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
-from ..checks import check_axis, check_type
-from ..once import for_each
-from ..rows import Move, map_rows, move_rows
+from .checks import check_axis, check_type
 
 _AXES = ("keys", "samples", "properties")
+_AXES_WITH_COMPONENTS = ("keys", "samples", "components", "properties")
 
 
 def append_dimension(tensor: TensorMap, axis: str, name: str, values: Any) -> TensorMap:
@@ -39,11 +42,17 @@ def append_dimension(tensor: TensorMap, axis: str, name: str, values: Any) -> Te
 def insert_dimension(
     tensor: TensorMap, axis: str, index: int, name: str, values: Any
 ) -> TensorMap:
-    r"""Add a dimension before the one at ``index``, see :func:`append_dimension`.
+    r"""Add a dimension before the one at ``index`` of keys, samples or properties.
 
     .. math:: y_i = x_i \qquad \nabla y_i = \nabla x_i
 
+    New sample dimensions are not added to the samples of gradients.
+
+    :param tensor: a map
+    :param axis: ``"keys"``, ``"samples"`` or ``"properties"``
     :param index: position of the new dimension
+    :param name: name of the new dimension
+    :param values: its values: one for each entry, or one integer for all of them
 
     >>> import metatensor_jax as mts
     >>> tensor = TensorMap(Labels.single(), [mts.block_from_array(np.ones((2, 1)))])
@@ -58,8 +67,8 @@ def permute_dimensions(
 ) -> TensorMap:
     r"""Put dimensions in another order: :math:`y = x`, :math:`\nabla y = \nabla x`.
 
-    The other arguments are those of :func:`append_dimension`.
-
+    :param tensor: a map
+    :param axis: ``"keys"``, ``"samples"`` or ``"properties"``
     :param dimensions_indexes: the index of each dimension once, in the new order
 
     >>> import metatensor_jax as mts
@@ -74,8 +83,12 @@ def permute_dimensions(
 def remove_dimension(tensor: TensorMap, axis: str, name: str) -> TensorMap:
     r"""Remove a dimension; the labels must be unique without it.
 
-    The arguments are those of :func:`append_dimension`, and so are values and gradients
-    of the result: :math:`y = x`, :math:`\nabla y = \nabla x`.
+    Values and gradients stay the same: :math:`y = x`, :math:`\nabla y = \nabla x`.
+
+    :param tensor: a map
+    :param axis: ``"keys"``, ``"samples"`` or ``"properties"``
+    :param name: name of the dimension
+    :raises MetatensorError: labels that are not unique without it
 
     >>> import metatensor_jax as mts
     >>> block = mts.block_from_array(np.ones((2, 1)))
@@ -91,6 +104,8 @@ def rename_dimension(tensor: TensorMap, axis: str, old: str, new: str) -> Tensor
 
     Values and gradients stay the same: :math:`y = x`, :math:`\nabla y = \nabla x`.
 
+    :param tensor: a map
+    :param axis: ``"keys"``, ``"samples"``, ``"components"`` or ``"properties"``
     :param old: name of the dimension
     :param new: its new name
 
@@ -99,11 +114,108 @@ def rename_dimension(tensor: TensorMap, axis: str, old: str, new: str) -> Tensor
     >>> rename_dimension(tensor, "samples", "sample", "atom").sample_names
     ['atom']
     """
+    check_type(tensor, "tensor", TensorMap)
+    check_axis(axis, _AXES_WITH_COMPONENTS)
+    if axis in ("keys", "properties"):
+        return _relabel(tensor, axis, lambda labels: labels.rename(old, new))
+    if axis == "components" and len(tensor) and old not in tensor.component_names:
+        raise MetatensorError(
+            f"'{old}' is not one of the components {tensor.component_names}"
+        )
+
+    def of_samples(labels: Labels, is_gradient: bool) -> Labels:
+        # gradient samples need not have the dimension
+        absent = is_gradient and old not in labels.names
+        return labels if absent else labels.rename(old, new)
+
+    def of_component(labels: Labels) -> Labels:
+        return labels.rename(old, new) if labels.names == [old] else labels
+
     if axis == "samples":
-        check_type(tensor, "tensor", TensorMap)
-        blocks = [block._rename_samples(old, new) for block in tensor]
-        return TensorMap._make(tensor.keys, blocks, tensor._structure.info)
-    return _relabel(tensor, axis, lambda labels: labels.rename(old, new))
+        return _map_blocks(tensor, lambda b: b._map_labels(samples=of_samples))
+    return _map_blocks(tensor, lambda b: b._map_labels(component=of_component))
+
+
+def replace_dimension(
+    tensor: TensorMap, axis: str, name: str, values: Any
+) -> TensorMap:
+    r"""Give a dimension other values; of samples, also where gradients have it.
+
+    Values and gradients of the map stay the same: :math:`y = x`, :math:`\nabla y =
+    \nabla x`. To number systems anew that were computed one by one, see also ``join``.
+
+    :param tensor: a map
+    :param axis: ``"keys"``, ``"samples"`` or ``"properties"``
+    :param name: name of the dimension
+    :param values: a dict from old values to new ones (others stay); or the new values,
+        one for each entry, or one integer for all of them
+    :raises MetatensorError: labels that are not unique then; or gradient samples with
+        this dimension, of which one old value would become two new ones
+
+    >>> import metatensor_jax as mts
+    >>> tensor = TensorMap(Labels.single(), [mts.block_from_array(np.ones((2, 1)))])
+    >>> renumbered = replace_dimension(tensor, "samples", "sample", {1: 7})
+    >>> renumbered.block().samples.values.tolist()
+    [[0], [7]]
+    """
+    check_type(tensor, "tensor", TensorMap)
+    check_axis(axis, _AXES)
+    if axis != "samples":
+        return _relabel(tensor, axis, lambda x: _replaced(x, name, values))
+
+    def change(block: TensorBlock) -> TensorBlock:
+        rule = _rule(block, name, values)
+
+        def of_samples(labels: Labels, is_gradient: bool) -> Labels:
+            if not is_gradient:
+                return _replaced(labels, name, values)
+            return _replaced(labels, name, rule) if name in labels.names else labels
+
+        return block._map_labels(samples=of_samples)
+
+    return _map_blocks(tensor, change)
+
+
+def _replaced(labels: Labels, name: str, values: Any) -> Labels:
+    table = labels._host_values("replace_dimension").copy()
+    index = column_index(labels._names, name)
+    if isinstance(values, Mapping):
+        values = _mapped(table[:, index], values)
+    new = as_int32(_spread(values, labels))
+    if new.shape != (len(labels),):
+        raise MetatensorError(
+            f"the new values of '{name}' must be one for each of the {len(labels)} "
+            f"entries, got shape {new.shape}"
+        )
+    table[:, index] = new
+    return Labels(labels.names, table)
+
+
+def _mapped(column: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
+    old, inverse = np.unique(column, return_inverse=True)
+    new = [int(values.get(int(x), int(x))) for x in old]
+    return np.array(new, np.int64)[inverse]
+
+
+def _rule(block: TensorBlock, name: str, values: Any) -> Any:
+    """New values from old ones, for the gradients of a block."""
+    in_gradients = any(
+        name in inner.samples.names for where, inner in block._walk() if where
+    )
+    if isinstance(values, Mapping) or not in_gradients:
+        return values
+    old = block.samples._host_values("replace_dimension")
+    old = old[:, block.samples.names.index(name)].tolist()
+    new = np.asarray(_spread(values, block.samples)).tolist()
+    rule: dict[int, int] = {}
+    for before, after in zip(old, new, strict=True):
+        if rule.setdefault(before, after) != after:
+            raise MetatensorError(
+                f"gradient samples have the dimension '{name}', and {name}={before} "
+                f"would become both {rule[before]} and {after} there: give each value "
+                "one new value, or remove the gradients before"
+            )
+    return rule
 
 
 def _spread(values: Any, labels: Labels) -> Any:
@@ -115,17 +227,27 @@ def _spread(values: Any, labels: Labels) -> Any:
 def _relabel(
     tensor: TensorMap, axis: str, change: Callable[[Labels], Labels]
 ) -> TensorMap:
+    """The map with other labels on one axis; that of gradients, for properties."""
     check_type(tensor, "tensor", TensorMap)
     check_axis(axis, _AXES)
     if axis == "keys":
-        info = tensor._structure.info
-        return TensorMap._make(change(tensor.keys), tensor.blocks(), info)
+        keys, info = change(tensor.keys), tensor._structure.info
+        return TensorMap._make(keys, tensor.blocks(), info)
+    blocks = tensor.blocks()
     if axis == "samples":
-        samples = for_each(change, [block.samples for block in tensor])
-        return move_rows([Move(tensor)], samples)
-    properties = for_each(change, [block.properties for block in tensor])
-    return map_rows(_as_it_is, tensor, rearranges=True, properties=properties)
+        new = for_each(change, [block.samples for block in blocks])
+        changed = [b._with_samples(x) for b, x in zip(blocks, new, strict=True)]
+    else:
+        new = for_each(change, [block.properties for block in blocks])
+        changed = [
+            b._map_labels(properties=lambda _, x=x: x)
+            for b, x in zip(blocks, new, strict=True)
+        ]
+    return TensorMap._make(tensor.keys, changed, tensor._structure.info)
 
 
-def _as_it_is(row: Any) -> Any:
-    return row
+def _map_blocks(
+    tensor: TensorMap, change: Callable[[TensorBlock], TensorBlock]
+) -> TensorMap:
+    blocks = [change(block) for block in tensor]
+    return TensorMap._make(tensor.keys, blocks, tensor._structure.info)

@@ -7,30 +7,32 @@ from typing import Any
 
 import numpy as np
 
+from .._evaluate import as_map, evaluate
 from .._host.packing import distinct_rows
+from .._plan.draft import Draft, DraftMap
+from .._plan.move import Piece, plan_move
+from .._plan.rows import append_columns, end_to_end
 from .._types.block import TensorBlock
-from .._types.entry import saying_where
+from .._types.context import in_block, noting
 from .._types.errors import MetatensorError, NotEqualError
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
-from ..checks import (
+from .checks import (
     check_axis,
     check_same_metadata,
     check_type,
     different_keys as keys_differ,
-    in_operation,
 )
-from ..collector import collection_paused
-from ..execution import execute
-from ..rows import Move, end_to_end, plan_move
+from .dimensions import replace_dimension
 
 
-@collection_paused()
 def join(
     tensors: Sequence[TensorMap],
     axis: str,
     different_keys: str = "error",
     add_dimension: str | None = None,
+    *,
+    renumber: str | None = None,
 ) -> TensorMap:
     r"""Join maps along samples or properties.
 
@@ -46,6 +48,10 @@ def join(
     :param add_dimension: add a last dimension of this name to the joined labels, the
         position of the map that an entry comes from. This makes labels unique that
         would not be.
+    :param renumber: number the values of this sample dimension anew, ``"system"`` say:
+        those of the first map from 0, those of each map after those of the map before,
+        in ascending order within a map. Samples and the samples of gradients get the
+        same numbers. So systems that were computed one by one are joined.
     :raises NotEqualError: maps that differ in their keys, or in another axis
     :raises MetatensorError: joined labels that are not unique
 
@@ -67,20 +73,52 @@ def join(
         raise MetatensorError(
             f"`different_keys` must be one of {options}, not '{different_keys}'"
         )
-    keys, per_key = _match_keys(tensors, different_keys)
-    plans = []
-    for key, (indices, blocks) in zip(keys, per_key, strict=True):
-        with saying_where(key):
-            plans.append(_plan_join(blocks, axis, add_dimension, indices))
-    return execute(TensorMap._make(keys, plans, tensors[0]._structure.info))
+    if renumber is not None:
+        tensors = _renumbered(tensors, axis, renumber)
+    return evaluate(
+        _plan_join,
+        *tensors,
+        axis=axis,
+        different_keys=different_keys,
+        add_dimension=add_dimension,
+    )
+
+
+def _renumbered(tensors: Sequence[TensorMap], axis: str, name: str) -> list[TensorMap]:
+    """The values of a sample dimension one after the other, over all maps."""
+    if axis != "samples":
+        raise MetatensorError(f"`renumber='{name}'` is for joining samples, not {axis}")
+    renumbered, start = [], 0
+    for tensor in tensors:
+        columns = [
+            inner.samples._host_values("join with `renumber`")[:, i]
+            for block in tensor
+            for _, inner in block._walk()
+            for i, dimension in enumerate(inner.samples.names)
+            if dimension == name
+        ]
+        own = np.unique(np.concatenate(columns)).tolist() if columns else []
+        numbers = {old: start + i for i, old in enumerate(own)}
+        renumbered.append(replace_dimension(tensor, "samples", name, numbers))
+        start += len(own)
+    return renumbered
 
 
 def join_blocks(
     blocks: Sequence[TensorBlock], axis: str, add_dimension: str | None = None
 ) -> TensorBlock:
-    r"""Join blocks along samples or properties, see :func:`join`.
+    r"""Join blocks along samples or properties.
+
+    Each row, or column, :math:`i` of the result is one of a block, :math:`s(i)`:
 
     .. math:: y_i = x_{s(i)} \qquad \nabla y_i = \nabla x_{s(i)}
+
+    :param blocks: blocks that agree in all but ``axis``
+    :param axis: ``"samples"`` or ``"properties"``
+    :param add_dimension: add a last dimension of this name to the joined labels, the
+        position of the block that an entry comes from
+    :raises NotEqualError: blocks that differ in another axis
+    :raises MetatensorError: joined labels that are not unique
 
     >>> import metatensor_jax as mts
     >>> x = mts.block_from_array(np.ones((1, 2)))
@@ -88,8 +126,7 @@ def join_blocks(
     (2, 2)
     """
     _check_sequence(blocks, "blocks", TensorBlock)
-    key = Labels.single()
-    tensors = [TensorMap._make(key, [block]) for block in blocks]
+    tensors = [as_map(block) for block in blocks]
     return join(tensors, axis, add_dimension=add_dimension).block_by_id(0)
 
 
@@ -104,14 +141,28 @@ def _check_sequence(values: Any, name: str, kind: type) -> None:
         check_type(value, f"{name}[{i}]", kind)
 
 
+def _plan_join(
+    *tensors: DraftMap, axis: str, different_keys: str, add_dimension: str | None
+) -> DraftMap:
+    keys, per_key = _match_keys(tensors, different_keys)
+    blocks = []
+    for i, (indices, parts) in enumerate(per_key):
+        with in_block(keys, i):
+            blocks.append(_plan_block(parts, axis, add_dimension, indices))
+    return DraftMap(keys, blocks, tensors[0].info)
+
+
+#: for each key of the result: which maps have a block, and these blocks
+_PerKey = list[tuple[list[int], list[Draft]]]
+
+
 def _match_keys(
-    tensors: Sequence[TensorMap], different_keys: str
-) -> tuple[Labels, list[tuple[list[int], list[TensorBlock]]]]:
-    """The keys of the result; for each, which maps have a block, and these blocks."""
+    tensors: Sequence[DraftMap], different_keys: str
+) -> tuple[Labels, _PerKey]:
     first = tensors[0].keys
     if all(t.keys is first or t.keys == first for t in tensors[1:]):
         indices = list(range(len(tensors)))
-        columns = zip(*(tensor.blocks() for tensor in tensors), strict=True)
+        columns = zip(*(tensor.blocks for tensor in tensors), strict=True)
         return first, [(indices, list(blocks)) for blocks in columns]
     hint = ": see `different_keys=`"
     for other in tensors[1:]:
@@ -122,10 +173,10 @@ def _match_keys(
     if different_keys == "error" and np.any(counts != len(tensors)):
         other = next(t.keys for t in tensors if set(t.keys) != set(first))
         raise keys_differ(first, other, "join", hint)
-    matched: list[tuple[list[int], list[TensorBlock]]] = [([], []) for _ in keys]
+    matched: _PerKey = [([], []) for _ in keys]
     order: dict[int, None] = {}  # in which keys first appear
     for index, (tensor, rows) in enumerate(zip(tensors, positions, strict=True)):
-        for row, block in zip(rows.tolist(), tensor.blocks(), strict=True):
+        for row, block in zip(rows.tolist(), tensor.blocks, strict=True):
             order.setdefault(row)
             matched[row][0].append(index)
             matched[row][1].append(block)
@@ -134,25 +185,24 @@ def _match_keys(
     return Labels._make(first._names, keys[kept]), [matched[row] for row in kept]
 
 
-def _plan_join(
-    blocks: Sequence[TensorBlock],
+def _plan_block(
+    blocks: Sequence[Draft],
     axis: str,
     add_dimension: str | None,
     indices: Sequence[int],
-) -> TensorBlock:
+) -> Draft:
     first = blocks[0]
     same = ("components", "properties" if axis == "samples" else "samples")
     for other in blocks[1:]:
-        if other._structure is not first._structure:
-            check_same_metadata(first, other, "join", same)
-    moves = [Move(block) for block in blocks]
+        check_same_metadata(first, other, "join", same)
+    pieces = [Piece(block) for block in blocks]
     if axis == "samples":
         samples = [block.samples for block in blocks]
-        return plan_move(moves, _join_labels(samples, add_dimension, indices, axis))
+        return plan_move(pieces, _join_labels(samples, add_dimension, indices, axis))
     properties = [block.properties for block in blocks]
     joined = _join_labels(properties, add_dimension, indices, axis)
-    with in_operation("join"):
-        return plan_move(moves, first.samples, joined, "side by side")
+    with noting("in 'join'"):
+        return plan_move(pieces, first.samples, joined, "side by side")
 
 
 def _join_labels(
@@ -175,7 +225,7 @@ def _join_labels(
     if not all(part.is_static for part in labels):
         if add_dimension is not None:
             labels = [
-                part.append(add_dimension, np.full(len(part), index))
+                append_columns(part, [add_dimension], [index])
                 for part, index in zip(labels, indices, strict=True)
             ]
         return end_to_end(labels)
@@ -183,9 +233,8 @@ def _join_labels(
     if add_dimension is not None:
         values = np.column_stack([values, np.repeat(indices, lengths)])
         names = [*names, add_dimension]
-    try:
+    hint = "`add_dimension=`" if add_dimension is None else "another name"
+    if axis == "samples" and add_dimension is None:
+        hint += ", or `renumber=` for systems computed one by one,"
+    with noting(f"joining along {axis}: use {hint} to tell the inputs apart"):
         return Labels(names, values)
-    except MetatensorError as error:
-        hint = "use `add_dimension=`" if add_dimension is None else "use another name"
-        what = f"can not join along {axis}: {error}; {hint} to tell the inputs apart"
-        raise MetatensorError(what) from None

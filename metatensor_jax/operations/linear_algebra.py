@@ -7,22 +7,28 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from .._plan.map import match_blocks
+from .._run.batch import round_up
+from .._run.run import is_on_host
+from .._run.sums import wide_dtype
+from .._types.arrays import is_tracer
+from .._types.attach import attach
 from .._types.block import TensorBlock
-from .._types.entry import saying_where
+from .._types.context import in_block
+from .._types.conversion import check_not_narrowed, is_inexact
 from .._types.errors import MetatensorError
-from .._types.facade import implements
 from .._types.tensor import TensorMap
-from ..checks import (
+from .checks import (
     check_same_axes,
     check_same_keys,
     check_same_metadata,
     check_type,
 )
-from ..rows import equations, filled_up, map_rows, match_blocks
+from .rows import map_rows
 
 
-@implements("TensorMap.__matmul__")
 def dot(tensor_1: TensorMap, tensor_2: TensorMap) -> TensorMap:
     r"""The dot products of the rows of two maps.
 
@@ -44,8 +50,8 @@ def dot(tensor_1: TensorMap, tensor_2: TensorMap) -> TensorMap:
     check_same_keys(tensor_1, tensor_2, "dot")
     args, properties = [], []
     pairs = match_blocks(tensor_1, tensor_2)
-    for key, (a, b) in zip(tensor_1.keys, pairs, strict=True):
-        with saying_where(key):
+    for i, (a, b) in enumerate(pairs):
+        with in_block(tensor_1.keys, i):
             check_same_axes(a, b, "dot", ["properties"])
         if b.components or b.gradients_list():
             raise MetatensorError(
@@ -59,7 +65,10 @@ def dot(tensor_1: TensorMap, tensor_2: TensorMap) -> TensorMap:
 
 
 def _dot(row: Any, other: Any) -> Any:
-    return row @ other.T
+    # products of narrow numbers are added up in float32
+    wide = wide_dtype(row.dtype) if is_inexact(row.dtype) else row.dtype
+    product = jnp.matmul(row, other.T, preferred_element_type=wide)
+    return product.astype(jnp.result_type(row, other))
 
 
 def solve(X: TensorMap, Y: TensorMap) -> TensorMap:
@@ -106,9 +115,10 @@ def lstsq(
 
     .. math:: |X w - Y|^2 + |\nabla X w - \nabla Y|^2
 
-    and the result has no gradients. The arguments are those of :func:`solve`, but there
-    can be any number of equations, and:
+    and the result has no gradients.
 
+    :param X: the coefficients, with any number of equations
+    :param Y: the right-hand sides, with the same samples, components and gradients
     :param rcond: singular values below ``rcond`` times the largest one count as zero.
         If None, the precision of the dtype times the larger dimension.
     :param driver: ignored, it is for Torch
@@ -125,7 +135,7 @@ def lstsq(
     def least_squares(x: Any, y: Any) -> Any:
         precision = float(jnp.finfo(jnp.result_type(x, y, float)).eps)
         smallest = precision * max(x.shape) if rcond is None else rcond
-        return _least_squares(filled_up(x), filled_up(y), smallest)
+        return _least_squares(_filled_up(x), _filled_up(y), smallest)
 
     return _linear_system("lstsq", least_squares, X, Y)
 
@@ -142,10 +152,48 @@ def _linear_system(
     check_type(Y, "Y", TensorMap)
     check_same_keys(X, Y, what)
     blocks = []
-    for key, (x, y) in zip(X.keys, match_blocks(X, Y), strict=True):
+    for i, (x, y) in enumerate(match_blocks(X, Y)):
         for (where, a), (_, b) in zip(x._walk(), y._walk(), strict=False):
-            with saying_where(key, where):
+            with in_block(X.keys, i, where):
                 check_same_metadata(a, b, what, ["samples", "components"])
-        solution = solver(equations(x), equations(y))
+        solution = solver(_equations(x), _equations(y))
         blocks.append(TensorBlock._make(solution.T, y.properties, (), x.properties))
     return TensorMap._make(X.keys, blocks)
+
+
+# --- rows as equations -----------------------------------------------------------------
+
+
+def _equations(block: TensorBlock) -> Any:
+    """All components of all rows, and of those of gradients, end to end.
+
+    Padding is the equation 0 = 0. The result has the shape (equations, properties), and
+    is a NumPy array if all is known on the host.
+    """
+    check_not_narrowed(block.dtype)
+    is_known = not any(is_tracer(leaf) for leaf in block._leaves)
+    xp: Any = np if is_known and is_on_host(block._leaves) else jnp
+    return xp.concatenate([_rows(inner, xp) for _, inner in block._walk()])
+
+
+def _rows(block: TensorBlock, xp: Any) -> Any:
+    values = xp.asarray(block.values)
+    if not block.samples.is_static:
+        mask = xp.asarray(block.mask).reshape((-1,) + (1,) * (values.ndim - 1))
+        values = xp.where(mask, values, 0)
+    return values.reshape(-1, values.shape[-1])
+
+
+def _filled_up(rows: Any) -> Any:
+    """With equations 0 = 0 up to a round number: few programs serve many blocks.
+
+    In a program that is being traced this would only be more to do.
+    """
+    if not isinstance(rows, np.ndarray):
+        return rows
+    out = np.zeros((round_up(len(rows)), *rows.shape[1:]), rows.dtype)
+    out[: len(rows)] = rows
+    return out
+
+
+attach(TensorMap, __matmul__=dot)

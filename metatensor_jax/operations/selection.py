@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from .._host.packing import unique_rows
+from .._evaluate import as_map, evaluate, only_block
+from .._host.packing import join_rows, unique_rows
+from .._plan.cut import plan_cut
+from .._plan.draft import DraftMap
+from .._plan.once import Once
+from .._plan.take import plan_take_columns, plan_take_samples
+from .._types.block import TensorBlock
+from .._types.context import noting
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
-from ..checks import axis_labels, block_form, check_axis, check_type, in_operation
-from ..collector import collection_paused
-from ..once import for_each
-from ..rows import cut_rows, join_rows, take_properties, take_samples
+from .checks import as_names, axis_labels, check_axis, check_type
 
 Selection = Labels | Sequence[int] | np.ndarray
 
@@ -42,15 +46,22 @@ def slice(tensor: TensorMap, axis: str, selection: Selection) -> TensorMap:
     """
     check_type(tensor, "tensor", TensorMap)
     check_axis(axis)
-    take = take_samples if axis == "samples" else take_properties
-    with in_operation("slice"):
-        labels = [axis_labels(block, axis)[0] for block in tensor]
-        return take(
-            tensor, for_each(lambda part: _positions(part, selection, axis), labels)
-        )
+    with noting("in 'slice'"):
+        return evaluate(_plan_slice, tensor, axis=axis, selection=selection)
 
 
-@collection_paused()
+def _plan_slice(tensor: DraftMap, axis: str, selection: Selection) -> DraftMap:
+    once = Once()
+    positions = [
+        once(_positions, axis_labels(block, axis)[0], selection, axis)
+        for block in tensor.blocks
+    ]
+    if axis == "samples":
+        return plan_take_samples(tensor, positions)
+    pairs = zip(tensor.blocks, positions, strict=True)
+    return tensor._replace(blocks=[plan_take_columns(*pair) for pair in pairs])
+
+
 def split(
     tensor: TensorMap, axis: str, selections: Sequence[Selection]
 ) -> list[TensorMap]:
@@ -81,20 +92,89 @@ def split(
         )
     if axis == "properties":
         return [slice(tensor, axis, selection) for selection in selections]
-    with in_operation("split"):
-        samples = [block.samples for block in tensor]
-        pairs = for_each(lambda labels: _all_positions(labels, selections), samples)
-        in_order = take_samples(tensor, [positions for positions, _ in pairs])
-        runs = [cut_rows(b, n) for b, (_, n) in zip(in_order, pairs, strict=True)]
-    info = tensor._structure.info
+    with noting("in 'split'"):
+        return evaluate(_plan_split, tensor, selections=list(selections))
+
+
+def _plan_split(tensor: DraftMap, selections: Sequence[Selection]) -> list[DraftMap]:
+    once = Once()
+    pairs = [once(_all_positions, b.samples, selections) for b in tensor.blocks]
+    in_order = plan_take_samples(tensor, [positions for positions, _ in pairs])
+    runs = [
+        plan_cut(block, lengths)
+        for block, (_, lengths) in zip(in_order.blocks, pairs, strict=True)
+    ]
     return [
-        TensorMap._make(tensor.keys, [of_block[i] for of_block in runs], info)
+        tensor._replace(blocks=[of_block[i] for of_block in runs])
         for i in range(len(selections))
     ]
 
 
-slice_block = block_form(slice)
-split_block = block_form(split)
+def slice_block(block: TensorBlock, axis: str, selection: Selection) -> TensorBlock:
+    """Keep some samples, or some properties, of a block.
+
+    Gradients, and what is raised, are those of :func:`slice`.
+
+    :param block: a block
+    :param axis: ``"samples"`` or ``"properties"``
+    :param selection: labels with some of the dimensions of this axis, or the positions
+        to keep, in this order
+
+    >>> import metatensor_jax as mts
+    >>> block = mts.block_from_array(np.array([[1.0], [2.0]]))
+    >>> slice_block(block, "samples", [1]).values.tolist()
+    [[2.0]]
+    """
+    check_type(block, "block", TensorBlock)
+    return only_block(slice(as_map(block), axis, selection))
+
+
+def split_block(
+    block: TensorBlock, axis: str, selections: Sequence[Selection]
+) -> list[TensorBlock]:
+    """Split a block into several, along samples or properties.
+
+    Gradients, and what is raised, are those of :func:`split`.
+
+    :param block: a block
+    :param axis: ``"samples"`` or ``"properties"``
+    :param selections: what each of the results has, see :func:`slice_block`
+
+    >>> import metatensor_jax as mts
+    >>> block = mts.block_from_array(np.array([[1.0], [2.0]]))
+    >>> [part.values.tolist() for part in split_block(block, "samples", [[1], [0]])]
+    [[[2.0]], [[1.0]]]
+    """
+    check_type(block, "block", TensorBlock)
+    return only_block(split(as_map(block), axis, selections))
+
+
+def split_keys(tensor: TensorMap, names: str | Sequence[str]) -> list[TensorMap]:
+    """Split a map by some of its key dimensions: a map for each of their entries.
+
+    :param tensor: a map
+    :param names: key dimensions
+    :returns: maps in the order in which their entries first appear; each keeps all
+        dimensions of the keys, and its blocks as they are
+    :raises MetatensorError: a name that is no dimension of the keys
+
+    >>> import metatensor_jax as mts
+    >>> block = mts.block_from_array(np.zeros((1, 1)))
+    >>> keys = Labels(["o3_lambda", "center_type"], [[0, 1], [1, 1], [0, 8]])
+    >>> parts = split_keys(TensorMap(keys, [block, block, block]), "center_type")
+    >>> [part.keys.values.tolist() for part in parts]
+    [[[0, 1], [1, 1]], [[0, 8]]]
+    """
+    check_type(tensor, "tensor", TensorMap)
+    names = as_names(names)
+    for name in names:
+        if name not in tensor.keys.names:
+            raise MetatensorError(
+                f"'{name}' is not one of the dimensions {tensor.keys.names} of the keys"
+            )
+    columns = [tensor.keys.names.index(name) for name in names]
+    first, group = unique_rows(tensor.keys.values[:, columns])
+    return [keep_blocks(tensor, np.flatnonzero(group == g)) for g in np.argsort(first)]
 
 
 def filter_blocks(tensor: TensorMap, keys: Labels, copy: bool = False) -> TensorMap:
@@ -118,7 +198,9 @@ def filter_blocks(tensor: TensorMap, keys: Labels, copy: bool = False) -> Tensor
 def drop_blocks(tensor: TensorMap, keys: Labels, copy: bool = False) -> TensorMap:
     """Drop the blocks whose key agrees with an entry of ``keys``.
 
-    The arguments are those of :func:`filter_blocks`.
+    :param tensor: a map
+    :param keys: labels with some of the dimensions of the keys
+    :param copy: copy the arrays; never needed, as blocks can not be changed
 
     >>> import metatensor_jax as mts
     >>> block = mts.block_from_array(np.zeros((1, 1)))
@@ -135,7 +217,8 @@ def drop_blocks(tensor: TensorMap, keys: Labels, copy: bool = False) -> TensorMa
 def drop_empty_blocks(tensor: TensorMap, copy: bool = False) -> TensorMap:
     """Drop the blocks without samples, components or properties.
 
-    The arguments are those of :func:`filter_blocks`.
+    :param tensor: a map
+    :param copy: copy the arrays; never needed, as blocks can not be changed
 
     >>> import metatensor_jax as mts
     >>> tensor = TensorMap(Labels.single(), [mts.block_from_array(np.zeros((0, 1)))])

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .._evaluate import as_map, evaluate, only_block
 from .._host.packing import row_keys, sort_keys, unique_rows
+from .._plan.draft import Draft, DraftMap
+from .._plan.map import plan_map
+from .._plan.once import Once
+from .._plan.push import RowFunction
+from .._plan.take import pick_labels, plan_take_columns, plan_take_samples
+from .._run.elements import TakeAlong
+from .._types.block import TensorBlock
+from .._types.context import noting
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
-from ..checks import (
-    AXES,
-    as_names,
-    axis_labels,
-    block_form,
-    check_axis,
-    check_type,
-    in_operation,
-)
-from ..once import for_each
-from ..rows import map_rows, take_properties, take_samples
-from .selection import keep_blocks
+from .checks import AXES, as_names, axis_labels, check_axis, check_type
 
 _ALL = ("keys", *AXES)
 
@@ -56,54 +53,70 @@ def sort(
                 f"`axes` must be 'all' or some of {_ALL}, not '{name}'"
             )
 
-    def order_of(rows: np.ndarray) -> np.ndarray:
-        order = sort_keys(row_keys(rows))[1]
-        return order[::-1] if descending else order
+    with noting("in 'sort'"):
+        return evaluate(_plan_sort, tensor, axes=tuple(names), descending=descending)
+
+
+def sort_block(
+    block: TensorBlock, axes: str | Sequence[str] = "all", descending: bool = False
+) -> TensorBlock:
+    """Sort the rows and columns of a block by their labels.
+
+    Gradients, and what is raised, are those of :func:`sort`.
+
+    :param block: a block
+    :param axes: ``"all"``, or some of ``"samples"``, ``"components"``, ``"properties"``
+    :param descending: from the largest to the smallest
+
+    >>> import metatensor_jax as mts
+    >>> block = mts.block_from_array(np.array([[1.0], [2.0]]))
+    >>> sort_block(block, "samples", descending=True).values.tolist()
+    [[2.0], [1.0]]
+    """
+    check_type(block, "block", TensorBlock)
+    return only_block(sort(as_map(block), axes, descending))
+
+
+def _ascending(rows: np.ndarray) -> np.ndarray:
+    return sort_keys(row_keys(rows))[1]
+
+
+def _descending(rows: np.ndarray) -> np.ndarray:
+    return _ascending(rows)[::-1]
+
+
+def _plan_sort(tensor: DraftMap, axes: Sequence[str], descending: bool) -> DraftMap:
+    order_of, once = _descending if descending else _ascending, Once()
 
     def order_of_labels(labels: Labels) -> np.ndarray:
         return order_of(labels._host_values("sorting samples"))
 
-    if "keys" in names:
-        tensor = keep_blocks(tensor, order_of(tensor.keys.values))
-    if "samples" in names:
-        with in_operation("sort"):
-            samples = [block.samples for block in tensor]
-            tensor = take_samples(tensor, for_each(order_of_labels, samples), order_of)
-    if "components" in names:
-        tensor = _sort_components(tensor, order_of)
-    if "properties" in names:
-        orders = [order_of(block.properties.values) for block in tensor]
-        tensor = take_properties(tensor, orders)
-    return tensor
+    if "keys" in axes:
+        order = order_of(tensor.keys.values)
+        blocks = [tensor.blocks[i] for i in order.tolist()]
+        tensor = DraftMap(pick_labels(tensor.keys, order), blocks, tensor.info)
+    if "samples" in axes:
+        orders = [once(order_of_labels, block.samples) for block in tensor.blocks]
+        tensor = plan_take_samples(tensor, orders, order_of)
+    blocks = tensor.blocks
+    if "components" in axes:
+        blocks = [_sort_components(block, order_of) for block in blocks]
+    if "properties" in axes:
+        orders = [once(order_of_labels, block.properties) for block in blocks]
+        pairs = zip(blocks, orders, strict=True)
+        blocks = [plan_take_columns(block, order) for block, order in pairs]
+    return tensor._replace(blocks=blocks)
 
 
-sort_block = block_form(sort)
-
-
-def _sort_components(tensor: TensorMap, order_of: Any) -> TensorMap:
-    for i in range(len(tensor.component_names)):
-        axis = i - len(tensor.component_names) - 1
-        args, components = [], []
-        for block in tensor:
-            labels = block.components
-            order = order_of(labels[i].values)
-            labels[i] = Labels._make(labels[i]._names, labels[i].values[order])
-            args.append((order,))
-            components.append(labels)
-        tensor = map_rows(
-            _Take(axis), tensor, args=args, rearranges=True, components=components
-        )
-    return tensor
-
-
-@dataclass(frozen=True)
-class _Take:
-    """Row function: some elements along an axis that is counted from the end."""
-
-    axis: int
-
-    def __call__(self, row: Any, index: np.ndarray) -> Any:
-        return row.__array_namespace__().take(row, index, axis=self.axis)
+def _sort_components(block: Draft, order_of: Any) -> Draft:
+    for i, labels in enumerate(block.components):
+        order = order_of(labels.values)
+        components = list(block.components)
+        components[i] = pick_labels(labels, order)
+        take = TakeAlong(i - len(components) - 1)
+        f = RowFunction(take, (order,), rearranges=True)
+        block = plan_map(f, [block], components)
+    return block
 
 
 def unique_metadata(
@@ -142,4 +155,23 @@ def unique_metadata(
     return Labels(names, rows[unique_rows(rows)[0]], assume_unique=True)
 
 
-unique_metadata_block = block_form(unique_metadata)
+def unique_metadata_block(
+    block: TensorBlock,
+    axis: str,
+    names: str | Sequence[str],
+    gradient: str | None = None,
+) -> Labels:
+    """The distinct entries of some dimensions of a block, sorted.
+
+    :param block: a block
+    :param axis: ``"samples"`` or ``"properties"``
+    :param names: the dimensions to look at
+    :param gradient: look at the gradients with respect to this parameter instead
+
+    >>> import metatensor_jax as mts
+    >>> block = mts.block_from_array(np.ones((2, 2, 1)), ["system", "atom"])
+    >>> unique_metadata_block(block, "samples", "atom").values.tolist()
+    [[0], [1]]
+    """
+    check_type(block, "block", TensorBlock)
+    return unique_metadata(as_map(block), axis, names, gradient)

@@ -97,23 +97,19 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         lambda: mts.abs(block),
         TypeError,
         [
-            "`A` must be a metatensor_jax TensorMap, not metatensor_jax._types.block.TensorB",
+            "`A` must be a metatensor_jax TensorMap, not metatensor_jax.TensorB",
             "lock: for single blocks see the functions that end with `_block`",
         ],
     ),
     "not_a_map_to_compare": (
         lambda: mts.equal(x, block),
         TypeError,
-        [
-            "`tensor_2` must be a metatensor_jax TensorMap, not metatensor_jax._types.block.Te"
-        ],
+        ["`tensor_2` must be a metatensor_jax TensorMap, not metatensor_jax.Te"],
     ),
     "not_a_block_to_compare": (
         lambda: mts.allclose_block_raise(block, x),
         TypeError,
-        [
-            "`block_2` must be a metatensor_jax TensorBlock, not metatensor_jax._types.tensor."
-        ],
+        ["`block_2` must be a metatensor_jax TensorBlock, not metatensor_jax."],
     ),
     "not_a_block": (
         lambda: mts.sort_block(x),
@@ -138,7 +134,7 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "pow_of_a_map": (
         lambda: mts.pow(x, x),
         TypeError,
-        ["`B` must be a number, not metatensor_jax._types.tensor.TensorMap"],
+        ["`B` must be a number, not metatensor_jax.TensorMap"],
     ),
     "join_of_a_map": (
         lambda: mts.join(x, "samples"),

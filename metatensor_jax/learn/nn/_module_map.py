@@ -8,13 +8,14 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..._types.entry import LabelsEntry
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
 from ..._types.tensor import TensorMap
-from ...checks import check_type
-from ...rows import map_rows
+from ...operations.checks import check_type
+from ...operations.rows import map_rows
 
 
 class ModuleMap(eqx.Module):
@@ -83,7 +84,8 @@ class ModuleMap(eqx.Module):
         out_properties: Sequence[Labels] | Labels | None = None,
     ) -> ModuleMap:
         """Start from the same module for all keys; each has its own copy to train."""
-        return cls(in_keys, [module] * len(in_keys), out_properties)
+        copies = [_copied(module) for _ in range(len(in_keys))]
+        return cls(in_keys, copies, out_properties)
 
     def __call__(self, tensor: TensorMap) -> TensorMap:
         """Apply to each block of ``tensor`` the module of its key.
@@ -92,14 +94,51 @@ class ModuleMap(eqx.Module):
             not fit to what a module gives
         """
         check_type(tensor, "tensor", TensorMap)
-        modules, properties = [], []
+        modules, properties, sizes = [], [], _Sizes()
         for key, block in tensor.items():
             i = module_of(self.in_keys, key)
             modules.append((self.modules[i],))
             labels = None if self.out_properties is None else self.out_properties[i]
-            size = result_size(self.modules[i], len(block.properties), block.dtype, key)
+            size = sizes.of(self.modules[i], len(block.properties), block.dtype, key)
             properties.append(result_properties(size, labels))
         return map_rows(apply_to_row, tensor, args=modules, properties=properties)
+
+
+def _copied(module: Any) -> Any:
+    """The same module with arrays of its own, so that they can be donated."""
+    return jax.tree.map(lambda x: jnp.array(x) if eqx.is_array(x) else x, module)
+
+
+def is_array(x: Any) -> bool:
+    """Is this a parameter: an array of JAX or NumPy?"""
+    return eqx.is_array(x) or isinstance(x, np.ndarray)
+
+
+def kind_of(module: Any) -> Any:
+    """Equal for modules that differ in the values of their arrays only."""
+    arrays, rest = eqx.partition(module, is_array)
+    shapes = [(x.shape, str(x.dtype)) for x in jax.tree.leaves(arrays)]
+    leaves, structure = jax.tree.flatten(rest)
+    return structure, tuple(leaves), tuple(shapes)
+
+
+class _Sizes:
+    """:func:`result_size`, asked once for modules that are alike."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, int] = {}
+
+    def of(self, module: Any, n_properties: int, dtype: Any, key: LabelsEntry) -> int:
+        """How many properties the module of a block gives."""
+        kind = kind_of(module), n_properties, np.dtype(dtype)
+        try:
+            known = self._known.get(kind)
+        except TypeError:  # something in it is no key
+            return result_size(module, n_properties, dtype, key)
+        if known is None:
+            known = result_size(module, n_properties, dtype, key)
+            self._known[kind] = known
+        return known
 
 
 def module_of(in_keys: Labels, key: LabelsEntry) -> int:

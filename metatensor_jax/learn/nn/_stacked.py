@@ -9,14 +9,15 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ..._types.labels import Labels
 from ..._types.tensor import TensorMap
-from ...layout._stacked import StackedMap, stack_blocks
+from ...layout import StackedMap, stack_blocks
 from ._module_map import (
     ModuleMap,
     apply_to_row,
+    is_array,
+    kind_of,
     module_of,
     result_properties,
     result_size,
@@ -55,7 +56,7 @@ class StackedModuleMap(eqx.Module):
         self.out_properties = module_map.out_properties
         alike: defaultdict[Any, list[int]] = defaultdict(list)
         for i, module in enumerate(module_map.modules):
-            alike[_kind(module)].append(i)
+            alike[kind_of(module)].append(i)
         self.groups = tuple(tuple(members) for members in alike.values())
         self.modules = [
             _stack_modules([module_map.modules[i] for i in members])
@@ -102,21 +103,9 @@ class StackedModuleMap(eqx.Module):
         return rows
 
 
-def _kind(module: Any) -> Any:
-    """Modules with the same are stacked."""
-    arrays, rest = eqx.partition(module, _is_array)
-    shapes = [(x.shape, str(x.dtype)) for x in jax.tree.leaves(arrays)]
-    leaves, structure = jax.tree.flatten(rest)
-    return structure, tuple(leaves), tuple(shapes)
-
-
-def _is_array(x: Any) -> bool:
-    return eqx.is_array(x) or isinstance(x, np.ndarray)
-
-
 def _stack_modules(modules: Sequence[Any]) -> Any:
-    arrays = [eqx.filter(module, _is_array) for module in modules]
-    rest = eqx.filter(modules[0], _is_array, inverse=True)
+    arrays = [eqx.filter(module, is_array) for module in modules]
+    rest = eqx.filter(modules[0], is_array, inverse=True)
     return eqx.combine(jax.tree.map(lambda *x: jnp.stack(x), *arrays), rest)
 
 
@@ -129,5 +118,5 @@ def _take(stacked: Any, members: Sequence[int], wanted: Sequence[int]) -> Any:
 
 
 def _pick(stacked: Any, rows: Any) -> Any:
-    arrays, rest = eqx.partition(stacked, _is_array)
+    arrays, rest = eqx.partition(stacked, is_array)
     return eqx.combine(jax.tree.map(lambda x: x[rows], arrays), rest)

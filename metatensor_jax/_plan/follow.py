@@ -1,26 +1,29 @@
-"""Gradient rows that follow the rows they belong to: labels and indices only."""
+"""Gradient rows that follow the rows they belong to: labels and row numbers only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-import jax.numpy as jnp
 import numpy as np
 
 from .._host.packing import (
     are_increasing,
     cut,
     distinct_rows,
+    inverse,
     is_inside,
+    join_rows,
     joined,
     unique_columns,
+    with_parents,
 )
 from .._types.errors import TracedLabelsError
 from .._types.labels import Labels
-from ..execution import Index, follow_traced, merge_traced
-from ._operands import end_to_end, join_rows
+from .draft import Index
+from .rows import end_to_end, merge, moved_labels, reparented
 
+#: gives the order of gradient rows from the values of their labels
 OrderOfRows = Callable[[np.ndarray], np.ndarray]
 
 
@@ -30,24 +33,23 @@ class Link(NamedTuple):
     :param n_parents: how many rows the block has
     :param source: which of them move; all of them if None
     :param destination: where each of these goes; after those before them if None
-    :param gradients: None if the block has no gradient rows at all
     """
 
     n_parents: int
     source: Index | None
     destination: Index | None
-    gradients: Labels | None
+    gradients: Labels
 
     @property
     def n_rows(self) -> int:
         """How many rows move."""
-        return self.n_parents if self.source is None else len(self.source)
+        return self.n_parents if self.source is None else self.source.shape[0]
 
     @property
     def is_static(self) -> bool:
         """Is it known which rows these are, and where they go?"""
-        known = self.gradients is None or self.gradients.is_static
-        return known and not (is_traced(self.source) or is_traced(self.destination))
+        known = is_known(self.source) and is_known(self.destination)
+        return known and self.gradients.is_static
 
 
 class Route(NamedTuple):
@@ -58,13 +60,13 @@ class Route(NamedTuple):
     destination: Index | None = None
 
 
-#: a route for each block that has gradient rows, and the labels of all these rows
+#: a route for each block, and the labels of all their gradient rows
 Routes = tuple[list[Route], Labels]
 
 
-def is_traced(index: Index | None) -> bool:
-    """Is this an index that is data: an array of JAX?"""
-    return index is not None and not isinstance(index, np.ndarray)
+def is_known(index: Index | None) -> bool:
+    """Are these no row numbers that are data?"""
+    return index is None or isinstance(index, np.ndarray)
 
 
 def follow_along(
@@ -82,39 +84,11 @@ def follow_along(
     return (routes, labels) if order is None else _reorder(routes, labels, order)
 
 
-def _add_up(links: Sequence[Link], n_rows: int) -> Routes:
-    """Rows that are added to others; those with the same label, to the same one."""
-    pairs = [(link, link.gradients) for link in links if link.gradients is not None]
-    moved = [_move_one(link, x, link.destination, n_rows) for link, x in pairs]
-    routes = [Route(len(x.parents), x.source) for x in moved]
-    rows = _Moved(
-        None,
-        joined([of_link.parents for of_link in moved]),
-        joined([of_link.labels for of_link in moved]),
-    )
-    names = pairs[0][1]._names
-    # their table is only made where it is the result
-    columns, n = [rows.parents, *rows.labels.T[1:]], len(rows.parents)
-    if are_increasing(columns, n):
-        return routes, Labels._make(names, rows.table())
-    first, places = unique_columns(columns, n)
-    parts = cut(places, [route.n_rows for route in routes])
-    return _to(parts, routes), Labels._make(names, rows.take(first))
-
-
-def _to(destinations: Sequence[Index], routes: Sequence[Route]) -> list[Route]:
-    """The routes, to these destinations."""
-    return [
-        route._replace(destination=destination)
-        for route, destination in zip(routes, destinations, strict=True)
-    ]
-
-
 def follow_beside(
     links: Sequence[Link], n_rows: int, order: OrderOfRows | None
 ) -> Routes:
-    """For rows that are laid side by side; all of the blocks have gradient rows."""
-    samples = [link.gradients for link in links if link.gradients is not None]
+    """For rows that are laid side by side."""
+    samples = [link.gradients for link in links]
     as_they_are = all(x.source is None and x.destination is None for x in links)
     if as_they_are and _all_same(samples):
         routes, labels = [Route(len(samples[0])) for _ in samples], samples[0]
@@ -142,94 +116,120 @@ def _all_same(samples: Sequence[Labels]) -> bool:
     return all(labels == samples[0] for labels in samples[1:])
 
 
+# --- rows that stay apart --------------------------------------------------------------
+
+
 def _follow(links: Sequence[Link], n_rows: int) -> tuple[list[Route], list[Labels]]:
     """The gradient rows that belong to the rows of each block, and their new labels.
 
     The labels are those of each block, or of all blocks end to end.
     """
     if all(x.source is x.destination is None and x.is_static for x in links):
-        present = [x.gradients for x in links if x.gradients is not None]
-        return [Route(len(labels)) for labels in present], [_shifted(links, present)]
+        return [Route(len(x.gradients)) for x in links], [_shifted(links)]
     offset = 0
     routes, samples = [], []
     for link in links:
-        if link.gradients is not None:
-            route, labels = _follow_one(link, link.gradients, offset, n_rows)
-            routes.append(route)
-            samples.append(labels)
+        route, labels = _follow_one(link, offset, n_rows)
+        routes.append(route)
+        samples.append(labels)
         offset += link.n_rows
     return routes, samples
 
 
-def _shifted(links: Sequence[Link], present: Sequence[Labels]) -> Labels:
+def _shifted(links: Sequence[Link]) -> Labels:
     """The gradient samples of blocks that are laid end to end, all at once."""
-    lengths = [0 if x.gradients is None else len(x.gradients) for x in links]
+    lengths = [len(x.gradients) for x in links]
     offsets = np.cumsum([0, *(x.n_rows for x in links[:-1])])
-    values = np.concatenate([labels.values for labels in present])
-    values[:, 0] += np.repeat(offsets, lengths).astype(np.int32)
-    return Labels._make(present[0]._names, values)
+    labels = end_to_end([x.gradients for x in links])
+    parents = labels.values[:, 0] + np.repeat(offsets, lengths).astype(np.int32)
+    return reparented(labels, parents)
 
 
-def _follow_one(
-    link: Link, samples: Labels, offset: int, n_rows: int
-) -> tuple[Route, Labels]:
-    source, destination = link.source, link.destination
-    names = samples._names
-    if not link.is_static:
-        if source is not None:
-            raise TracedLabelsError("selecting rows with gradients", names)
-        values = follow_traced(
-            samples.values, link.n_parents, offset, destination, n_rows
-        )
-        return Route(len(samples)), Labels._make(names, values, static=False)
-    if source is None and destination is None:
-        values = samples.values.copy()
-        values[:, 0] += np.int32(offset)
-        return Route(len(values)), Labels._make(names, values)
+def _follow_one(link: Link, offset: int, n_rows: int) -> tuple[Route, Labels]:
+    source, destination, samples = link.source, link.destination, link.gradients
+    if not link.is_static and source is not None:
+        raise TracedLabelsError("selecting rows with gradients", samples._names)
+    if not link.is_static or (source is None and destination is None):
+        to = offset if destination is None else destination
+        return Route(len(samples)), moved_labels(samples, link.n_parents, to, n_rows)
     if destination is None:
         destination = np.arange(offset, offset + link.n_rows)
-    moved = _move_one(link, samples, destination, n_rows)
-    labels = Labels._make(names, moved.table())
+    moved = _move_one(link, destination, n_rows)
+    labels = Labels._make(samples._names, moved.table())
     return Route(len(labels), moved.source), labels
+
+
+def _merge(routes: Sequence[Route], samples: Sequence[Labels]) -> Routes:
+    """Give rows with the same label the same destination."""
+    if not all(labels.is_static for labels in samples):
+        destinations, merged = merge(samples)
+        return _to(destinations, routes), merged
+    rows, places = distinct_rows([labels.values for labels in samples])
+    return _to(places, routes), Labels._make(samples[0]._names, rows)
+
+
+def _to(destinations: Sequence[Index], routes: Sequence[Route]) -> list[Route]:
+    """The routes, to these destinations."""
+    return [
+        route._replace(destination=destination)
+        for route, destination in zip(routes, destinations, strict=True)
+    ]
+
+
+# --- rows that are added to others -----------------------------------------------------
+
+
+def _add_up(links: Sequence[Link], n_rows: int) -> Routes:
+    """Those with the same label go to the same row."""
+    moved = [_move_one(link, link.destination, n_rows) for link in links]
+    routes = [Route(len(x.parents), x.source) for x in moved]
+    rows = _Moved(
+        joined([of_link.labels for of_link in moved]),
+        joined([of_link.parents for of_link in moved]),
+    )
+    names = links[0].gradients._names
+    # their table is only made where it is the result
+    columns, n = [rows.parents, *rows.labels.T[1:]], len(rows.parents)
+    if are_increasing(columns, n):
+        return routes, Labels._make(names, rows.table())
+    first, places = unique_columns(columns, n)
+    parts = cut(places, [route.n_rows for route in routes])
+    return _to(parts, routes), Labels._make(names, rows.take(first).table())
 
 
 class _Moved(NamedTuple):
     """Gradient rows that moved.
 
-    :param source: which ones they are; all if None
-    :param parents: the rows that they belong to now
     :param labels: what they are called, with the rows that they belonged to before
+    :param parents: the rows that they belong to now
+    :param source: which ones they are; all if None
     """
 
-    source: np.ndarray | None
-    parents: np.ndarray
     labels: np.ndarray
+    parents: np.ndarray
+    source: np.ndarray | None = None
 
     def table(self) -> np.ndarray:
         """The values of their new labels."""
-        # those that were taken out of others are nobody else's
-        table = self.labels.copy() if self.source is None else self.labels
-        table[:, 0] = self.parents
-        return table
+        return with_parents(self.labels, self.parents)
 
-    def take(self, index: np.ndarray) -> np.ndarray:
+    def take(self, index: np.ndarray) -> _Moved:
         """Some rows of these."""
-        table = self.labels.take(index, axis=0)
-        table[:, 0] = self.parents.take(index)
-        return table
+        return _Moved(self.labels.take(index, axis=0), self.parents.take(index))
 
 
-def _move_one(link: Link, samples: Labels, target: Any, n_rows: int) -> _Moved:
+def _move_one(link: Link, target: Any, n_rows: int) -> _Moved:
     """The gradient rows that belong to rows which go to ``target``."""
-    labels, n = samples.values, link.n_parents
-    source, parents = _find_followers(link.source, target, labels[:, 0], n)
+    labels, n = link.gradients.values, link.n_parents
+    known: Any = link.source
+    source, parents = _find_followers(known, target, labels[:, 0], n)
     if not is_inside(target, n_rows):
         inside = (parents >= 0) & (parents < n_rows)
         source = np.flatnonzero(inside) if source is None else source[inside]
         parents = parents[inside]
     if source is not None:
         labels = labels.take(source, axis=0)
-    return _Moved(source, parents, labels)
+    return _Moved(labels, parents, source)
 
 
 def _find_followers(
@@ -252,29 +252,13 @@ def _find_followers(
     return rows, target[i]
 
 
-def _merge(routes: Sequence[Route], samples: Sequence[Labels]) -> Routes:
-    """Give rows with the same label the same destination."""
-    names = samples[0]._names
-    if all(labels.is_static for labels in samples):
-        rows, destinations = distinct_rows([labels.values for labels in samples])
-        merged = Labels._make(names, rows)
-    else:
-        rows = jnp.concatenate([labels.values for labels in samples])
-        values, index = merge_traced(rows)
-        merged = Labels._make(names, values, static=False)
-        ends = np.cumsum([len(labels) for labels in samples])
-        destinations = jnp.split(index, ends[:-1])
-    return _to(destinations, routes), merged
-
-
 def _reorder(routes: Sequence[Route], samples: Labels, order_of: OrderOfRows) -> Routes:
     """Rows that go to places which are in another order."""
     order = order_of(samples._host_values("ordering gradients"))
-    position = np.empty(len(order), np.int64)
-    position[order] = np.arange(len(order))
+    position = inverse(order)
     offset, moved = 0, []
     for route in routes:
-        destination = route.destination
+        destination: Any = route.destination
         if destination is None:
             destination = np.arange(offset, offset + route.n_rows)
         moved.append(route._replace(destination=position[destination]))

@@ -1,4 +1,4 @@
-"""Host work that is done once for blocks with equal labels.
+"""Work that is done once for blocks with equal labels.
 
 The blocks of one map often have equal samples, those of all ``o3_lambda``, say. What is
 worked out from labels is worked out once for them. As the results are the same objects,
@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ._types.arrays import is_jax
-from ._types.labels import Labels
+from .._run.program import Node
+from .._types.labels import Labels
 
 _Result = TypeVar("_Result")
 
@@ -21,14 +21,13 @@ _Result = TypeVar("_Result")
 class Once:
     """Calls a function once for equal labels, the same arrays, and equal other values.
 
-    Labels that nobody has computed a digest of, as maps do, are equal to themselves
-    only: to compare them would take longer than what is saved. Other values must be
-    hashable.
+    Labels that nobody has computed a digest of are equal to themselves only: to compare
+    them would take longer than what is saved. Other values must be hashable.
 
     >>> once = Once()
     >>> a, b = Labels.range("s", 2), Labels.range("s", 2)
-    >>> once(list, a) is once(list, a)
-    True
+    >>> a.digest == b.digest, once(list, a) is once(list, b)
+    (True, True)
     """
 
     def __init__(self) -> None:
@@ -59,9 +58,15 @@ def for_each(
 def _identity(value: Any) -> Any:
     """Equal for values that a function can not tell apart."""
     if isinstance(value, Labels):
-        return value._digest or id(value)
+        return _of_labels(value)
     if isinstance(value, (tuple, list)):
         return tuple([_identity(item) for item in value])
-    if isinstance(value, np.ndarray) or is_jax(value):
+    if isinstance(value, (np.ndarray, Node)):
         return id(value)
     return value
+
+
+def _of_labels(labels: Labels) -> Any:
+    if not labels.is_static:  # made anew at each look at a block, with the same values
+        return labels._names, id(labels._values)
+    return labels._digest or id(labels)

@@ -1,0 +1,136 @@
+"""Plans: what is to be done to the arrays of maps, and what the results are called.
+
+A plan is made from labels, and from the shapes and dtypes of arrays, so it serves all
+maps that have these. The plans made last are kept, in the only cache that this library
+has besides JAX's own: calls often see the same labels again, frame by frame or epoch by
+epoch, and then planning takes longer than doing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
+
+from .._run.program import Node, Program
+from .._types.structure import MapStructure
+from .draft import DraftMap, draft_map
+
+
+class Spec(NamedTuple):
+    """All that a planner knows of an array."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+#: the static half of a map and its arrays, or arrays alone
+Input = tuple[MapStructure | None, tuple[Spec, ...]]
+Planner = Callable[..., DraftMap | list[DraftMap]]
+
+
+class Plan(NamedTuple):
+    """What is done to arrays, and the static halves of the maps that they become.
+
+    :param is_list: the result is a list of maps, not one map
+    """
+
+    program: Program
+    structures: tuple[MapStructure, ...]
+    is_list: bool
+
+
+def make_plan(
+    planner: Planner, inputs: Sequence[Input], options: tuple[tuple[str, Any], ...]
+) -> Plan:
+    """Ask a planner.
+
+    :param planner: takes drafts of maps, or nodes for arrays alone, and options by name
+    """
+    given, drafts = [], []
+    for structure, specs in inputs:
+        nodes = [Node(spec.shape, spec.dtype) for spec in specs]
+        given += nodes
+        drafts.append(nodes if structure is None else draft_map(structure, iter(nodes)))
+    result = planner(*drafts, **dict(options))
+    maps = result if isinstance(result, list) else [result]
+    leaves = [node for draft in maps for node in draft.leaves()]
+    structures = tuple([draft.structure() for draft in maps])
+    return Plan(Program(given, leaves), structures, isinstance(result, list))
+
+
+def plan_for(
+    planner: Planner, inputs: tuple[Input, ...], options: tuple[tuple[str, Any], ...]
+) -> Plan:
+    """The plan that is kept for these inputs and options, or a new one."""
+    if not _is_worth_keeping(inputs):
+        return make_plan(planner, inputs, options)
+    try:
+        # equal numbers of other types are other options: `True` is not 1
+        kinds = tuple([type(value) for _, value in options])
+        key = planner, inputs, options, kinds
+        plan = _kept.get(key)
+    except TypeError:  # options that can not be a key, such as arrays of positions
+        return make_plan(planner, inputs, options)
+    if plan is None:
+        plan = make_plan(planner, inputs, options)
+        for structure in plan.structures:
+            structure.digest  # noqa: B018 - all results share it
+        _kept.put(key, plan)
+    return plan
+
+
+#: rows of all arrays together: planning takes a time for each block, which matters
+#: little for large ones; and the labels and row numbers of these take memory
+_MANY_ROWS = 200_000
+#: so many plans are kept, those that were used last
+_N_PLANS = 64
+
+
+def _is_worth_keeping(inputs: Sequence[Input]) -> bool:
+    n_rows = 0
+    for structure, specs in inputs:
+        # traced labels are equal only in name: what is planned for them fits all
+        n_rows += sum([spec.shape[0] if spec.shape else 1 for spec in specs])
+    return n_rows <= _MANY_ROWS
+
+
+class _Kept:
+    """A cache of a bounded number of plans, for several threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> Plan | None:
+        """The plan that is kept under this key."""
+        with self._lock:
+            plan = self._plans.get(key)
+            if plan is not None:
+                self._plans.move_to_end(key)
+            return plan
+
+    def put(self, key: Hashable, plan: Plan) -> None:
+        """Keep a plan, and forget the one that was not used for longest."""
+        with self._lock:
+            self._plans[key] = plan
+            if len(self._plans) > self._size:
+                self._plans.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget all plans."""
+        with self._lock:
+            self._plans.clear()
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+
+_kept = _Kept(_N_PLANS)
+
+
+def forget_plans() -> None:
+    """Forget all plans that are kept."""
+    _kept.clear()

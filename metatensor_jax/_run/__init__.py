@@ -1,0 +1,1 @@
+"""Running: plans and arrays in, arrays out. No labels."""

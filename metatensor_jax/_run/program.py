@@ -1,0 +1,105 @@
+"""Programs: arrays that are yet to be computed, and in which order.
+
+A planner writes down what it wants as nodes, each made from others. A program is these
+nodes in order: for each one an operation, and the arrays that it reads. Nothing here
+knows of labels, and nothing here holds an array of data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .ops import Map, Op, Slot, slot_of
+
+
+class Node:
+    """An array that is not there yet.
+
+    :param shape: its shape
+    :param dtype: its dtype; None if only a function of the caller knows
+    :param op: what makes it; None for an array that is given
+    :param inputs: what the operation reads
+    """
+
+    __slots__ = ("dtype", "inputs", "op", "shape")
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: Any,
+        op: Op | None = None,
+        inputs: tuple[Node, ...] = (),
+    ) -> None:
+        self.shape, self.dtype, self.op, self.inputs = shape, dtype, op, inputs
+
+    def __repr__(self) -> str:
+        made = "given" if self.op is None else type(self.op).__name__
+        return f"Node({self.dtype}[{','.join(map(str, self.shape))}], {made})"
+
+
+class Level:
+    """Operations that only read what levels before have made.
+
+    :param moves: those that NumPy does, by their position in the program
+    :param functions: functions of rows, several of which can run as one
+    """
+
+    __slots__ = ("functions", "moves")
+
+    def __init__(self) -> None:
+        self.moves: list[int] = []
+        self.functions: list[int] = []
+
+
+class Program:
+    """What becomes of arrays, in order. See :func:`run`.
+
+    The arrays have numbers: first those that are given, then the result of each
+    operation.
+
+    :param given: the arrays that are given, in order
+    :param results: the arrays that are wanted
+    """
+
+    def __init__(self, given: Sequence[Node], results: Sequence[Node]) -> None:
+        self.n_given = len(given)
+        self.ops: list[Op] = []
+        #: the numbers of the arrays that each operation reads
+        self.reads: list[tuple[int, ...]] = []
+        self.levels: list[Level] = []
+        self._numbers = {id(node): i for i, node in enumerate(given)}
+        self._levels = dict.fromkeys(self._numbers, 0)
+        #: the numbers of the results
+        self.results = [self._add(node) for node in results]
+        #: the parts of the call that functions of rows come from
+        self.slots = {
+            slot.index for op in self.ops if (slot := slot_of(op)) is not None
+        }
+        #: what is worked out for functions that run as one, when they first do
+        self.batches: dict[Any, Any] = {}
+        del self._numbers, self._levels
+
+    def _add(self, node: Node) -> int:
+        """The number of a node; it follows those that it reads."""
+        number = self._numbers.get(id(node))
+        if number is not None:
+            return number
+        if node.op is None:
+            raise AssertionError(f"{node!r} is not one of the arrays that are given")
+        reads = tuple([self._add(x) for x in node.inputs])
+        level = max([self._levels[id(x)] for x in node.inputs], default=0)
+        if level == len(self.levels):
+            self.levels.append(Level())
+        at = len(self.ops)
+        is_function = isinstance(node.op, Map) and not node.op.rearranges
+        lists = self.levels[level]
+        (lists.functions if is_function else lists.moves).append(at)
+        self.ops.append(node.op)
+        self.reads.append(reads)
+        self._numbers[id(node)] = self.n_given + at
+        self._levels[id(node)] = level + 1
+        return self.n_given + at
+
+
+__all__ = ["Level", "Node", "Program", "Slot"]

@@ -1,0 +1,234 @@
+"""How programs run: the one place where that is decided.
+
+- Inside a program of the user (some array is a tracer), operations are traced, like any
+  JAX code.
+- Outside, on a host whose memory is JAX's as well, NumPy moves rows, and functions of
+  rows run together: few programs for many blocks. Arrays that were only moved stay what
+  they were, NumPy's or JAX's.
+- Outside, on an accelerator, all operations are one compiled program.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import eval_context
+
+from .._types.arrays import is_tracer, read_only
+from .._types.conversion import check_not_narrowed
+from .batch import Batch, _compiled
+from .functions import combine, identity, is_fixed, is_fixed_static, partition, plain
+from .ops import Given, Map, Op
+from .program import Level, Program
+
+Array = Any  # of NumPy or JAX
+
+
+def run(
+    program: Program, arrays: Sequence[Array], given: Sequence[Given] = ()
+) -> list[Array]:
+    """The results of a program.
+
+    :param arrays: those that it is about
+    :param given: functions of the caller, and their arguments, by the number of slots
+    """
+    args = jax.tree.leaves([g.args for g in given])
+    if _any_tracer(arrays) or _any_tracer(args):
+        check_wide([*arrays, *_floats(args)])
+        return _trace(program, arrays, given)
+    if any(op for op in program.ops if not op.moves) or not all(map(_is_numpy, arrays)):
+        check_wide([*arrays, *_floats(args)])
+    if not is_on_host(arrays):
+        return _on_device(program, arrays, given)
+    if all(map(_is_fixed, given)):
+        with outside_of_programs():
+            return _on_host(program, arrays, given)
+    return _on_host(program, arrays, given)
+
+
+def clear_caches() -> None:
+    """Forget all compiled programs of this library."""
+    for compiled in (_compiled, _compiled_program):
+        compiled.clear_cache()  # type: ignore[attr-defined]
+
+
+@contextmanager
+def outside_of_programs() -> Iterator[None]:
+    """For math on data that is known, also while a program around it is traced.
+
+    It stays known. And `jax.transfer_guard` does not hold here: it is for transfers
+    that the user does not know of, while moves and row functions take their indices
+    from the host, whoever calls them.
+    """
+    with eval_context(), jax.transfer_guard_host_to_device("allow"):
+        yield
+
+
+# --- which way -------------------------------------------------------------------------
+
+
+def is_on_host(arrays: Iterable[Array]) -> bool:
+    """Can NumPy read all of this without moving it?"""
+    if jax.default_backend() != "cpu":
+        return False
+    devices = jax.devices()
+    if len(devices) == 1:
+        return True
+    default = {devices[0]}
+    return all(isinstance(a, np.ndarray) or a.devices() == default for a in arrays)
+
+
+def check_wide(arrays: Iterable[Array]) -> None:
+    """Raise if JAX would narrow one of these."""
+    for dtype in {array.dtype for array in arrays}:
+        check_not_narrowed(dtype)
+
+
+def _is_numpy(array: Array) -> bool:
+    return isinstance(array, np.ndarray)
+
+
+def _any_tracer(arrays: Iterable[Any]) -> bool:
+    return any(is_tracer(x) for x in arrays)
+
+
+def _floats(leaves: Iterable[Any]) -> list[np.ndarray]:
+    """Arrays that can not be narrowed, other than those of indices."""
+    arrays = (x for x in leaves if isinstance(x, np.ndarray) and x.ndim)
+    return [x for x in arrays if x.dtype.kind in "fc"]
+
+
+def _is_fixed(given: Given) -> bool:
+    functions = [given.function, given.linear_part or given.function]
+    return all(map(is_fixed, functions)) and is_fixed_static(partition(given.args)[1])
+
+
+# --- the ways --------------------------------------------------------------------------
+
+
+def _trace(
+    program: Program, arrays: Sequence[Array], given: Sequence[Given]
+) -> list[Array]:
+    """Step by step, as a part of the program that is being traced.
+
+    What only moves NumPy arrays is no part of it: they stay known.
+    """
+    given = [Given(g.function, plain(g.args), g.linear_part) for g in given]
+    values = list(arrays)
+    for op, reads in zip(program.ops, program.reads, strict=True):
+        inputs = [values[i] for i in reads]
+        if isinstance(op, Map):
+            op = op.bind(given)
+        if op.moves and all(map(_is_numpy, inputs)):
+            values.append(read_only(op.read(*inputs)))
+        else:
+            values.append(op.trace(*inputs))
+    return [values[i] for i in program.results]
+
+
+def _on_device(
+    program: Program, arrays: Sequence[Array], given: Sequence[Given]
+) -> list[Array]:
+    """All operations as one compiled program, if its functions can not change."""
+    if not all(map(_is_fixed, given)):
+        return _trace(program, arrays, given)
+    ops = [op.bind(given) if isinstance(op, Map) else op for op in program.ops]
+    steps = (tuple(program.reads), tuple(program.results))
+    if not any(not op.moves for op in ops) and all(map(_is_numpy, arrays)):
+        return _trace(program, arrays, given)
+    with outside_of_programs():
+        return _compiled_program(*partition(ops), list(arrays), steps)
+
+
+@partial(jax.jit, static_argnums=(1, 3))
+def _compiled_program(
+    dynamic: list[Any], static: Any, arrays: list[Array], steps: Any
+) -> list[Array]:
+    ops: list[Op] = combine(dynamic, static)
+    reads, results = steps
+    values = list(arrays)
+    for op, numbers in zip(ops, reads, strict=True):
+        values.append(op.trace(*[values[i] for i in numbers]))
+    return [values[i] for i in results]
+
+
+def _on_host(
+    program: Program, arrays: Sequence[Array], given: Sequence[Given]
+) -> list[Array]:
+    """Moves by NumPy, and functions of rows together."""
+    values = [x if isinstance(x, np.ndarray) else np.asarray(x) for x in arrays]
+    values += [None] * len(program.ops)  # type: ignore[list-item]
+    # what nothing was done to but moves stays what it was
+    stays = [*map(_is_numpy, arrays), *[False] * len(program.ops)]
+    for level in program.levels:
+        for i in level.moves:
+            reads, at = program.reads[i], program.n_given + i
+            op = program.ops[i]
+            op = op.bind(given) if isinstance(op, Map) else op
+            values[at] = op.read(*[values[j] for j in reads])
+            stays[at] = all([stays[j] for j in reads])
+        for i, array in _functions_of(level, program, values, given):
+            values[program.n_given + i] = array
+    return _as_they_were(program, arrays, values, stays)
+
+
+def _functions_of(
+    level: Level, program: Program, values: Sequence[Any], given: Sequence[Given]
+) -> Iterator[tuple[int, Any]]:
+    """The functions of rows of one level, and their results."""
+    together: defaultdict[Any, list[int]] = defaultdict(list)
+    bound = {}
+    keys = [identity(partition(g.args)[0]) for g in given]
+    for i in level.functions:
+        op = bound[i] = program.ops[i].bind(given)  # type: ignore[attr-defined]
+        together[_signature(op, program, i, values, keys)].append(i)
+    for members in together.values():
+        inputs = [[values[j] for j in program.reads[i]] for i in members]
+        key = (tuple(members), tuple([x.dtype for x in inputs[0]]))
+        batch = program.batches.get(key)
+        if batch is None:
+            batch = program.batches[key] = Batch([bound[i] for i in members], inputs)
+        yield from zip(members, batch.run(bound[members[0]], inputs), strict=True)
+
+
+def _signature(
+    op: Map, program: Program, i: int, values: Sequence[Any], keys: Sequence[Any]
+) -> Any:
+    """Functions with equal ones can run as one."""
+    rows = tuple([(values[j].shape[1:], values[j].dtype) for j in program.reads[i]])
+    dynamic, static = partition(op.args)
+    try:
+        hash((op.function, static))
+    except TypeError:  # a function that is no key: told apart by itself
+        return id(op.function), identity(dynamic), rows, op.row_shape
+    return op.function, static, identity(dynamic), rows, op.row_shape
+
+
+def _as_they_were(
+    program: Program,
+    arrays: Sequence[Array],
+    values: Sequence[Any],
+    stays: Sequence[bool],
+) -> list[Array]:
+    """The results: NumPy's where nothing but moves was done to NumPy's."""
+    results: list[Array] = [None] * len(program.results)
+    moving: list[int] = []
+    for at, number in enumerate(program.results):
+        if number < program.n_given:
+            results[at] = arrays[number]
+        elif is_tracer(values[number]):
+            results[at] = values[number]
+        elif stays[number]:
+            results[at] = read_only(values[number])
+        else:
+            moving.append(at)
+    put = jax.device_put([values[program.results[at]] for at in moving])
+    for at, array in zip(moving, put, strict=True):
+        results[at] = array
+    return results

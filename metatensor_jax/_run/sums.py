@@ -1,0 +1,67 @@
+"""Sums of rows with the same destination, by NumPy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from .._host.packing import is_inside, is_sorted, run_starts
+from .._types.arrays import aligned
+
+
+def wide_dtype(dtype: Any) -> Any:
+    """In which dtype numbers are added up: float32 for narrow floats."""
+    dtype = np.dtype(dtype)
+    is_narrow = dtype.itemsize < 4 and jnp.issubdtype(dtype, np.floating)
+    return np.dtype(np.float32) if is_narrow else dtype
+
+
+def sum_rows(
+    rows: np.ndarray, destinations: np.ndarray, n_rows: int, in_order: bool
+) -> np.ndarray:
+    """Each row added to its destination; those outside are dropped."""
+    rows = rows.astype(wide_dtype(rows.dtype), copy=False)
+    if not is_inside(destinations, n_rows):
+        inside = (destinations >= 0) & (destinations < n_rows)
+        rows, destinations = rows[inside], destinations[inside]
+    if not in_order and not is_sorted(destinations):
+        if math.prod(rows.shape[1:]) <= _FEW_COLUMNS:
+            return _sum_unsorted(rows, destinations, n_rows)
+        order = np.argsort(destinations, kind="stable")
+        rows, destinations = rows.take(order, axis=0), destinations.take(order)
+    return _sum_runs(rows, destinations, n_rows)
+
+
+def _sum_runs(rows: np.ndarray, destinations: np.ndarray, n_rows: int) -> np.ndarray:
+    """The same for destinations that do not decrease, which is fast."""
+    out = aligned((n_rows, *rows.shape[1:]), rows.dtype)
+    if rows.size != 0:
+        starts = run_starts(destinations)
+        out[destinations[starts]] = np.add.reduceat(rows, starts, axis=0)
+    return out
+
+
+#: up to this many columns are summed one by one, rather than to sort the rows first
+_FEW_COLUMNS = 8
+#: rows that stay in the caches while their columns are summed
+_ROWS_AT_ONCE = 1 << 14
+
+
+def _sum_unsorted(
+    rows: np.ndarray, destinations: np.ndarray, n_rows: int
+) -> np.ndarray:
+    """The same for rows in any order, which is an order of rounding: sums are wide."""
+    shape, dtype = rows.shape[1:], rows.dtype
+    is_float = jnp.issubdtype(dtype, np.inexact)
+    wide = np.result_type(dtype, np.float64) if is_float else dtype
+    out = np.zeros((n_rows, math.prod(shape)), wide)
+    rows = rows.reshape(len(rows), out.shape[1])
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        here = slice(start, start + _ROWS_AT_ONCE)
+        some = rows[here].astype(wide, copy=False)
+        for i in range(out.shape[1]):
+            np.add.at(out[:, i], destinations[here], some[:, i])
+    return out.astype(dtype, copy=False).reshape((n_rows, *shape))

@@ -1,0 +1,133 @@
+"""What several operations share: checks of their arguments.
+
+The messages name the operation that was called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .._plan.draft import Draft
+from .._types.block import TensorBlock
+from .._types.errors import MetatensorError, NotEqualError
+from .._types.labels import Labels, first_difference
+from .._types.tensor import TensorMap
+
+AXES = ("samples", "components", "properties")
+Block = TensorBlock | Draft
+
+
+def check_type(value: Any, name: str, expected: type) -> None:
+    """Raise unless the argument ``name`` is of this type."""
+    if isinstance(value, expected):
+        return
+    module = type(value).__module__
+    hint = ""
+    if expected is TensorMap and isinstance(value, TensorBlock):
+        hint = ": for single blocks see the functions that end with `_block`"
+    elif module.partition(".")[0] in ("metatensor", "metatensor_torch", "torch"):
+        hint = ": convert it with `metatensor_jax.interop.from_metatensor`"
+    raise TypeError(
+        f"`{name}` must be a metatensor_jax {expected.__name__}, not "
+        f"{module}.{type(value).__name__}{hint}"
+    )
+
+
+def check_axis(axis: str, allowed: Sequence[str] = ("samples", "properties")) -> None:
+    """Raise unless ``axis`` is one of those that an operation works along."""
+    if axis not in allowed:
+        options = " or ".join(f"'{name}'" for name in allowed)
+        raise MetatensorError(f"`axis` must be either {options}, not '{axis}'")
+
+
+def as_names(names: str | Sequence[str]) -> list[str]:
+    """``"atom"`` means ``["atom"]``."""
+    return [names] if isinstance(names, str) else list(names)
+
+
+def check_same_keys(a: TensorMap, b: TensorMap, what: str) -> None:
+    """Raise unless two maps have the same keys, in any order."""
+    if a.keys is b.keys or a.keys == b.keys:
+        return
+    same_names = a.keys.names == b.keys.names and len(a) == len(b)
+    if not same_names or len(a.keys.intersection(b.keys)) != len(a):
+        raise different_keys(a.keys, b.keys, what)
+
+
+def different_keys(a: Labels, b: Labels, what: str, hint: str = "") -> NotEqualError:
+    """The error for keys that are not the same entries in any order."""
+    if a.names != b.names:
+        where = f"the names differ: {a.names} and {b.names}"
+    else:
+        only_a = a.difference(b)
+        key, which = (only_a, "first") if len(only_a) else (b.difference(a), "second")
+        where = f"{key[0].print()} is only in the {which}"
+    return NotEqualError(
+        f"inputs to '{what}' should have the same keys, but they have\n{a}\nand\n{b}\n"
+        f"{where}{hint}"
+    )
+
+
+def check_same_metadata(
+    a: Block, b: Block, what: str, axes: Sequence[str] = AXES
+) -> None:
+    """Raise unless labels on these axes, and parameters of gradients, are the same."""
+    check_same_axes(a, b, what, axes)
+    check_same_parameters(a, b, what)
+
+
+def check_same_axes(a: Block, b: Block, what: str, axes: Sequence[str] = AXES) -> None:
+    """Raise unless two blocks have the same labels on these axes."""
+    for axis in axes:
+        first, other = axis_labels(a, axis), axis_labels(b, axis)
+        if axis != "samples" and first == other:  # nearly always, and fast
+            continue
+        if len(first) != len(other):
+            raise NotEqualError(
+                f"inputs to '{what}' should have the same number of components, but "
+                f"they have {[c.names[0] for c in first]} and "
+                f"{[c.names[0] for c in other]}"
+            )
+        for mine, its in zip(first, other, strict=True):
+            check_same_labels(mine, its, what, axis)
+
+
+def check_same_labels(a: Labels, b: Labels, what: str, axis: str) -> None:
+    """Raise unless these are the same entries in the same order."""
+    if a is not b and not _same_labels(a, b):
+        raise NotEqualError(
+            f"inputs to '{what}' should have the same {axis}, but "
+            f"{first_difference(a, b)}"
+        )
+
+
+def axis_labels(block: Block, axis: str) -> Sequence[Labels]:
+    """All labels on an axis: one, or one for each component."""
+    if axis == "components":
+        return block.components
+    return (block.samples if axis == "samples" else block.properties,)
+
+
+def _same_labels(a: Labels, b: Labels) -> bool:
+    if a.is_static and b.is_static:
+        return a == b
+    # traced values can not be compared while a program is traced
+    return a.names == b.names and len(a) == len(b)
+
+
+def check_same_parameters(a: Block, b: Block, what: str) -> None:
+    """Raise unless two blocks have gradients with respect to the same parameters."""
+    mine, its = parameters_of(a), parameters_of(b)
+    if mine != its:
+        raise NotEqualError(
+            f"inputs to '{what}' should have the same gradient parameters, but they "
+            f"have {mine} and {its}"
+        )
+
+
+def parameters_of(block: Block) -> list[str]:
+    """The parameters that a block has gradients for, sorted."""
+    if isinstance(block, TensorBlock):
+        return block.gradients_list()
+    return sorted(block.gradients)
