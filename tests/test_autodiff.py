@@ -236,7 +236,8 @@ BAD = [
     (
         "other components",
         lambda: {"positions": strain_block(np.zeros((2, 3, 3, 1)))},
-        r"\[\('xyz', 3\)\], got \[\('xyz_1', 3\), \('xyz_2', 3\)\]",
+        r"'positions', \[\('xyz_1', 3\), \('xyz_2', 3\)\], do not fit to those of its "
+        r"stored gradients, \[\('xyz', 3\)\]",
     ),
     (
         "an atom that is not there",

@@ -945,7 +945,20 @@ ERRORS = [
         "values, but they go from -1 to -1",
     ),
     (
-        call(sparsity={"x": mts.Labels(["sample", "system"], [[0, 7]])}),
+        call(sparsity={"x": mts.Labels(["sample", "system"], [[0, 1]])}),
+        mts.MetatensorError,
+        "the gradient with respect to 'x' has a row (sample=0, system=1), but sample 0 "
+        "of the values is (system=0): a gradient row belongs to the 'system' of its "
+        "sample. If systems were computed one by one, number them in the gradient "
+        "samples as well as in the samples, before they are joined",
+    ),
+    (
+        call(
+            sparsity={"x": mts.Labels(["sample", "system"], [[0, 7]])},
+            function=lambda x: mts.TensorMap(
+                ONE, [parameter(x.values, mts.Labels.range("row", 2))]
+            ),
+        ),
         mts.MetatensorError,
         "a stored gradient is with respect to 'x' of {'system': 7}, which is not "
         "among the samples of the parameter:\n" + str(COLUMN),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -135,10 +136,11 @@ def energies(
     return TensorMap(ONE, [block])
 
 
-def bins(n: int, rng: np.random.Generator) -> TensorMap:
-    """Rows that belong to no system."""
-    width = _block(rng, ["sample"], [(i,) for i in range(n)][::-1], [XYZ], ONE)
-    block = _block(rng, ["bin"], [(3 * i,) for i in range(n)], [], ONE, {"w": width})
+def bins(systems: Sequence[System], n: int, rng: np.random.Generator) -> TensorMap:
+    """So many rows for each system, and gradients that do not say it."""
+    rows = [(3 * i, s.number) for s in systems for i in range(n)]
+    width = _block(rng, ["sample"], [(i,) for i in range(len(rows))][::-1], [XYZ], ONE)
+    block = _block(rng, ["bin", "system"], rows, [], ONE, {"w": width})
     return TensorMap(ONE, [block])
 
 
@@ -155,7 +157,7 @@ def batch(
         "features": features(systems, rng, density, empty),
         "positions": positions(systems, rng),
         "energies": energies(systems, rng, density),
-        "bins": bins(n_bins, rng),
+        "bins": bins(systems, n_bins, rng),
     }
 
 
@@ -254,15 +256,8 @@ def test_more_room_than_data():
     layout = Layout.fit(SINGLES, systems=6)
     assert _rooms(layout)[1, "samples"] == (10,)
     padded = layout.pad(batch(SYSTEMS))
-    assert padded.systems.tolist() == [7, 3, 9, 4, PADDING, PADDING]
+    assert padded.systems.tolist() == [3, 4, 7, 9, PADDING, PADDING]
     assert padded["energies"].block().shape == (6, 1)
-
-
-def test_rows_without_system_are_in_each_batch():
-    layout = Layout.fit(batch(SYSTEMS, n_bins=5), systems=2)
-    assert _rooms(layout, "bins") == {(0, "samples"): (5,), (0, "w"): (5,)}
-    layout = Layout.fit([batch(SYSTEMS[:2], n_bins=n) for n in (5, 3)], systems=2)
-    assert _rooms(layout, "bins") == {(0, "samples"): (5,), (0, "w"): (5,)}
 
 
 def test_room_for_blocks_without_rows():
@@ -280,7 +275,7 @@ def test_another_name_for_systems():
     assert _rooms(layout, "") == {(0, "samples"): (9,)}
     some = mts.slice(tensor, "samples", Labels("structure", [[9], [4]]))
     padded = layout.pad(some)
-    assert padded.systems.tolist() == [9, 4]
+    assert padded.systems.tolist() == [4, 9]
     assert padded.out_samples == Labels.range("structure", 2)
     assert_same(layout.unpad(padded), some)
 
@@ -339,7 +334,7 @@ CAPACITIES = {
     },
     "positions": {"samples": 12},
     "energies": {"samples": 3, "positions": 12},
-    "bins": {"samples": 2, "w": 2},
+    "bins": {"samples": 6, "w": 6},
 }
 
 
@@ -451,6 +446,7 @@ def test_what_a_padded_batch_holds(given_batch):
     assert own.dtype == np.int32
     assert np.all(own[:n] != PADDING)
     assert np.all(own[n:] == PADDING)
+    assert np.all(own[: n - 1] < own[1:n])
     for name, tensor in given_batch.items():
         assert padded[name].keys == ROOMY.rooms[name].keys
         for key, block in padded[name].items():
@@ -471,9 +467,15 @@ def _check_padding(
     assert not np.any(values[~mask])
     assert np.all(labels[~mask] == PADDING)
     if real is not None:
-        np.testing.assert_array_equal(values[mask], real.values)
         names = block.samples.names
         expected = np.array(real.samples.values)
+        # each row stays where it is, or goes where its system is
+        order = np.arange(len(real))
+        if names == ["system"]:
+            order = np.argsort(expected[:, 0])
+            np.testing.assert_array_equal(labels[mask, 0], np.flatnonzero(mask))
+        expected = expected[order]
+        np.testing.assert_array_equal(values[mask], real.values[order])
         if "system" in names:
             i = names.index("system")
             assert np.all(labels[mask, i] < np.sum(own != PADDING))
@@ -507,12 +509,53 @@ def test_order_of_keys():
         _assert_inverse(layout, given)
 
 
-def test_systems_are_numbered_as_they_come():
+def test_systems_are_in_ascending_order():
     layout = Layout.fit(SINGLES, systems=4)
     for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 1]):
         chosen = [SYSTEMS[i] for i in order]
-        own = [s.number for s in chosen] + [PADDING] * (4 - len(order))
-        assert layout.pad(batch(chosen)).systems.tolist() == own
+        own = sorted(s.number for s in chosen) + [PADDING] * (4 - len(order))
+        given = batch(chosen)
+        padded = layout.pad(given)
+        assert padded.systems.tolist() == own
+        _rows_by_system(padded, "energies")
+        _assert_inverse(layout, given)
+
+
+def test_maps_with_their_systems_in_other_orders():
+    """One row per system in any order, and all maps mean the same by a number."""
+    rng = np.random.default_rng(0)
+    given = {
+        "a": energies(SYSTEMS, rng, 0.7),
+        "b": energies(SYSTEMS[::-1], rng),
+        "c": energies(SYSTEMS[1:3], rng),
+        "positions": positions([SYSTEMS[i] for i in (2, 0, 3, 1)], rng),
+    }
+    layout = Layout.fit([given], systems=5)
+    padded = layout.pad(given)
+    for name in "abc":
+        _rows_by_system(padded, name)
+        own, real = padded[name].block(), given[name].block()
+        for number, value in zip(
+            padded.systems[own.mask], own.values[own.mask], strict=True
+        ):
+            assert value == real.values[real.samples.position([number])]
+    _assert_inverse(layout, given)
+    # what was computed from it comes in the order of the systems
+    alone = layout.unpad(padded["b"] * 2, padded.systems)
+    assert alone.block().samples.values[:, 0].tolist() == [3, 4, 7, 9]
+    energy = mts.sort(given["b"], "samples").block().values
+    np.testing.assert_array_equal(alone.block().values, 2 * energy)
+
+
+def test_gradient_rows_of_maps_with_a_row_for_each_system():
+    """They name the row where their sample went, and come back as they were."""
+    given = energies(SYSTEMS, np.random.default_rng(0), 0.7)
+    padded = Layout.fit(given, systems=6).pad(given)
+    forces = padded.tensors.block().gradient("positions")
+    labels = forces.samples.values[forces.mask]
+    np.testing.assert_array_equal(labels[:, 0], labels[:, 1])
+    rows = given.block().gradient("positions").samples.values
+    np.testing.assert_array_equal(padded.systems[labels[:, 1]], rows[:, 1])
 
 
 def test_64_bits_stay():
@@ -596,40 +639,113 @@ def test_blocks_with_a_row_for_some_systems():
     _assert_inverse(layout, given)
 
 
-# --- gradients that name systems ---------------------------------------------------
+# --- labels that do not fit --------------------------------------------------------
 
 
-def _total(number: int) -> TensorMap:
-    """A sum over everything, with a gradient that names a system."""
+def _pair(
+    samples: Labels, rows: Any, nested: Any = (), names: Sequence[str] = ()
+) -> TensorMap:
+    """A map with gradient rows, and gradients of these."""
     rng = np.random.default_rng(0)
-    names = ["sample", "system", "atom"]
-    gradient = _block(rng, names, [(0, number, 0)], [XYZ], ONE)
-    return TensorMap(
-        ONE, [_block(rng, ["_"], [(0,)], [], ONE, {"positions": gradient})]
+    names = names or ["sample", "system", "atom"]
+    below = {"again": _block(rng, names, nested, [AGAIN, XYZ], ONE)}
+    gradient = _block(rng, names, rows, [XYZ], ONE, below)
+    block = _block(rng, samples.names, samples.values, [], ONE, {"positions": gradient})
+    return TensorMap(ONE, [block])
+
+
+ATOMS = Labels(["system", "atom"], [[2, 0], [5, 0]])
+RIGHT = _pair(ATOMS, [(0, 2, 0), (1, 5, 3)], [(1, 5, 0)])
+MISFITS = {
+    "a gradient of another system": (
+        _pair(ATOMS, [(0, 2, 0), (1, 2, 3)]),
+        "block (_=0), gradient 'positions' has a row (sample=1, system=2, atom=3), but "
+        "sample 1 of the values is of system 5: a gradient row belongs to the 'system'",
+    ),
+    "a gradient of a gradient, of another system": (
+        _pair(ATOMS, [(0, 2, 0), (1, 5, 3)], [(0, 2, 0), (1, 2, 0)]),
+        "block (_=0), gradient 'positions', gradient 'again' has a row (sample=1, "
+        "system=2, atom=0), but sample 1 of the values is of system 5",
+    ),
+    "no system": (
+        _pair(Labels(["image", "atom"], [[2, 0], [5, 0]]), [(0, 2, 0), (1, 5, 3)]),
+        "the samples of block (_=0) have the dimensions ['image', 'atom'], but not "
+        "'system': all maps of a layout must say which system each row belongs to. Add "
+        "it with `append_dimension` or `insert_dimension`",
+    ),
+    "padding in samples": (
+        _pair(Labels(["system", "atom"], [[2, 0], [5, PADDING]]), [(0, 2, 0)]),
+        "the samples of block (_=0) hold (system=5, atom=-2147483648) in row 1, but "
+        "-2147483648 (`Labels.PADDING`) marks rows of padding",
+    ),
+    "padding in the samples of a gradient": (
+        _pair(ATOMS, [(0, 2, 0), (1, 5, PADDING)]),
+        "the samples of block (_=0), gradient 'positions' hold (sample=1, system=5, "
+        "atom=-2147483648) in row 1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("tensor", "message"), MISFITS.values(), ids=list(MISFITS))
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda tensor: Layout.fit(tensor, systems=2),
+        lambda tensor: Layout.fit([tensor], systems=2),
+        lambda tensor: Layout.from_capacities(
+            tensor, {"samples": 2, "positions": 2, "positions/again": 2}, 2
+        ),
+        lambda tensor: Layout.fit(RIGHT, systems=2).pad(tensor),
+    ],
+    ids=["fit to one", "fit to many", "declared", "pad"],
+)
+def test_labels_that_do_not_fit(call, tensor, message):
+    call(RIGHT)
+    with pytest.raises(MetatensorError, match=re.escape(message)):
+        call(tensor)
+
+
+def test_gradients_that_do_not_say_the_system():
+    tensor = _pair(ATOMS, [(0, 7), (1, 3)], [(1, 0)], ["sample", "atom"])
+    layout = Layout.fit(tensor, systems=2)
+    assert_same(layout.unpad(layout.pad(tensor)), tensor)
+
+
+def test_a_layout_of_rooms_without_systems():
+    room = SMALL.rooms[""]
+    block = room.blocks[0]
+    block = dataclasses.replace(
+        block, sample_names=("structure", *block.sample_names[1:])
     )
+    with pytest.raises(MetatensorError, match="but not 'system': all maps of a layout"):
+        Layout(
+            {"": dataclasses.replace(room, blocks=(block,))}, 2, (0.5, 1.0), "system"
+        )
 
 
-def test_gradients_of_maps_without_systems():
-    given = {
-        "total": _total(9),
-        "positions": positions(SYSTEMS, np.random.default_rng(0)),
-    }
-    layout = Layout.fit([given], systems=4)
-    padded = layout.pad(given)
-    label = padded["total"].block().gradient("positions").samples.values[0]
-    assert padded.systems[label[1]] == 9
-    _assert_inverse(layout, given)
+def test_traced_samples_are_padded_already():
+    padded = Layout.fit(RIGHT, systems=2).pad(RIGHT).tensors
+    with pytest.raises(mts.TracedLabelsError, match="padding"):
+        Layout.fit(padded, systems=2)
+    with pytest.raises(mts.TracedLabelsError, match="padding"):
+        Layout.fit(RIGHT, systems=2).pad(padded)
 
 
-@pytest.mark.parametrize("others", [[], SYSTEMS[:2], SYSTEMS])
-def test_gradients_that_name_other_systems_than_the_values(others):
-    # went wrong: system 5 of a gradient became the next larger one, without an error
-    given = {
-        "total": _total(5),
-        "positions": positions(others, np.random.default_rng(0)),
-    }
-    layout = Layout.fit([given], systems=len(others) + 1)
-    _assert_inverse(layout, given)
+def test_maps_that_are_stacked_for_vmap():
+    layout = Layout.fit(RIGHT, systems=2)
+    twice = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), RIGHT)
+    padded = layout.pad(RIGHT)
+    both = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), padded)
+    for call in (
+        lambda: layout.pad(twice),
+        lambda: layout.bucket(twice),
+        lambda: Layout.fit(twice, systems=2),
+        lambda: Layout.fit([RIGHT, twice], systems=2),
+        lambda: layout.unpad(both),
+        lambda: layout.unpad(both.tensors, padded.systems),
+    ):
+        with pytest.raises(MetatensorError, match=r"labels are those .* `jax\.vmap`"):
+            call()
 
 
 # --- masks and reductions ----------------------------------------------------------
@@ -661,7 +777,7 @@ def test_out_samples():
     result = layout.unpad(total, padded.systems).block()
     expected = mts.sum_over_samples(given["positions"], "atom").block()
     order = expected.samples.select(result.samples)
-    assert result.samples.values.tolist() == [[7], [4]]
+    assert result.samples.values.tolist() == [[4], [7]]
     np.testing.assert_allclose(result.values, np.asarray(expected.values)[order], 1e-5)
 
 
@@ -970,7 +1086,7 @@ _WIDE = _remade(
     _PLAIN, values=np.ones((3, 3, 2), "f4"), properties=Labels.range("_", 2)
 )
 _ZYX = _remade(_PLAIN, components=[Labels("xyz", [[2], [1], [0]])])
-_TURNED = {
+_TWO = {
     "a": energies(SYSTEMS[:2], np.random.default_rng(0)),
     "b": energies(SYSTEMS[1::-1], np.random.default_rng(0)),
 }
@@ -1033,7 +1149,7 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         ["a batch must be a TensorMap or a dict of TensorMaps by name, not dict"],
     ),
     "examples with other maps": (
-        lambda: Layout.fit([{"a": _TURNED["a"]}, _TURNED], systems=1),
+        lambda: Layout.fit([{"a": _TWO["a"]}, _TWO], systems=1),
         MetatensorError,
         ["all examples must have the same maps, got ['a'] and ['a', 'b']"],
     ),
@@ -1222,14 +1338,6 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         [
             "the components of block (center_type=1) of 'features', gradient 'strain' ",
             "should be the same in each batch",
-        ],
-    ),
-    "another order of systems": (
-        lambda: Layout.fit([_TURNED], systems=2).pad(_TURNED),
-        MetatensorError,
-        [
-            "block (_=0) of 'b' has the systems in another order than other maps of ",
-            "the batch, [3, 7]: sort it first",
         ],
     ),
     "unpadding without systems": (

@@ -641,7 +641,8 @@ def test_finite_differences():
         # forces: from the energies of features at other positions
         rows = np.asarray(padded["positions"].block().samples.values)
         for i in np.flatnonzero(padded["positions"].block().mask):
-            which, atom = rows[i]
+            number, atom = padded.systems[rows[i, 0]], rows[i, 1]
+            which = [s.number for s in systems].index(number)
             axis = i % 3
             totals = []
             for sign in (1, -1):

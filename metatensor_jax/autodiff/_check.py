@@ -10,17 +10,16 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from .._types import display
 from .._types.arrays import is_jax
 from .._types.block import TensorBlock
+from .._types.conversion import check_not_narrowed
 from .._types.errors import MetatensorError, NotEqualError
+from .._types.labels import Labels, first_difference
 from .._types.tensor import TensorMap
-from ._parameters import (
-    check_parameters,
-    find_entries,
-    inherit,
-    match_components,
-    sample_columns,
-)
+from ._components import match_components
+from ._entries import Known, find_entries
+from ._parameters import check_not_batched, check_parameters
 
 
 @dataclass(frozen=True)
@@ -101,6 +100,7 @@ def check_gradients(
     rtol: float | None = None,
     atol: float = 0.0,
     raises: bool = True,
+    system: str = "system",
     **parameters: TensorBlock,
 ) -> GradientReport:
     r"""Compare stored gradients with finite differences.
@@ -129,11 +129,15 @@ def check_gradients(
         are zero because large terms cancel (by symmetry) are not known to that, and
         need it.
     :param raises: raise if a gradient is wrong, rather than only report it
-    :param parameters: blocks with a single property, at which to compare
+    :param system: the sample dimension that tells systems apart: where gradient samples
+        have it, it must be that of the sample that they belong to
+    :param parameters: blocks with a single property, at which to compare; their labels
+        are matched with those of the gradients as by :func:`connect_gradients`
     :returns: what was found, with the worst element of each block by its labels
     :raises NotEqualError: gradients that are wrong; the message is the report
-    :raises MetatensorError: no stored gradient for a parameter, or samples of the
-        result that change with the parameters
+    :raises MetatensorError: no stored gradient for a parameter, labels that do not fit,
+        or labels of the result that change with the parameters; maps that are stacked
+        for ``jax.vmap``, outside of it
 
     >>> import metatensor_jax as mts
     >>> p = mts.Labels.range("p", 1)
@@ -145,7 +149,10 @@ def check_gradients(
     >>> print(check_gradients(cube, x=at, raises=False))
     block (_=0), by x: 1 elements differ; the worst is 4 (tolerance 8e-06), ...
     """
-    check_parameters("check_gradients", parameters)
+    check_parameters("check_gradients", system, parameters)
+    for parameter in parameters.values():
+        if is_jax(parameter.values):
+            check_not_narrowed(parameter.dtype)
     if isinstance(tensor_or_function, TensorMap):
         tensor = tensor_or_function
         if function is None:
@@ -157,10 +164,14 @@ def check_gradients(
             raise TypeError("the first of two arguments must be a TensorMap")
         function = tensor_or_function
         tensor = function(**parameters)
+    for key, block in tensor.items():
+        check_not_batched(f"block {key.print()}", block)
     checks = []
     for name in parameters:
         h = step.get(name) if isinstance(step, Mapping) else step
-        checks += _check_parameter(function, tensor, parameters, name, h, rtol, atol)
+        checks += _check_parameter(
+            function, tensor, parameters, name, h, rtol, atol, system
+        )
     report = GradientReport(tuple(checks))
     if raises and not report.ok:
         raise NotEqualError(f"gradients differ from finite differences:\n{report}")
@@ -175,6 +186,7 @@ def _check_parameter(
     step: float | None,
     rtol: float | None,
     atol: float,
+    system: str,
 ) -> list[GradientCheck]:
     parameter = parameters[name]
     dtypes = (np.dtype(parameter.dtype), np.dtype(tensor.dtype or float))
@@ -186,7 +198,7 @@ def _check_parameter(
     for i, block in enumerate(tensor):
         block.gradient(name)  # raises if there is none
         for path in _paths(block, name):
-            stored.append(_Stored(tensor, i, path, name, parameter))
+            stored.append(_Stored(tensor, i, path, name, parameter, system))
     for gradient in stored:
         gradient.tolerance = (
             atol + rtol * gradient.scale + 10 * eps * gradient.largest / step
@@ -245,22 +257,24 @@ class _Stored:
         path: tuple[str, ...],
         name: str,
         parameter: TensorBlock,
+        system: str,
     ) -> None:
-        self.i, self.path, self.name, self.parameter = i, path, name, parameter
+        self.keys, self.i = tensor.keys, i
+        self.path, self.name, self.parameter = path, name, parameter
         self.key = tensor.keys.entry(i).print()
-        self.samples = [tensor.block_by_id(i).samples]
-        columns = sample_columns(self.samples[0])
-        self.block = tensor.block_by_id(i)
+        self.levels = [tensor.block_by_id(i)]
+        known = Known.of(self.levels[0].samples)
         for step in path:
-            self.block = self.block.gradient(step)
-            self.samples.append(self.block.samples)
-            columns = inherit(columns, self.block.samples)
+            self.levels.append(self.levels[-1].gradient(step))
+            known = known.below(step, self.levels[-1].samples, system)
+        self.block = self.levels[-1]
         gradient = self.block.gradient(name)
-        n_own = len(gradient.components) - len(self.block.components)
-        self.order = match_components(name, parameter, gradient.components[:n_own])
-        own = inherit(columns, gradient.samples)
-        self.entries = find_entries(name, parameter.samples, gradient.samples, own)
-        self.parents = gradient.samples.column("sample")
+        self.order = match_components(name, parameter, gradient, self.block.components)
+        known = known.below(name, gradient.samples, system)
+        entries = find_entries(name, parameter.samples, gradient.samples, known)
+        self.entries = np.asarray(entries)
+        _check_all_found(name, gradient.samples, self.entries)
+        self.parents = np.asarray(gradient.samples.column("sample"))
         values = np.asarray(gradient.values)
         n_elements = math.prod(parameter.shape[1:])
         self.values = values.reshape((len(values), n_elements, *self.block.shape[1:]))
@@ -273,20 +287,35 @@ class _Stored:
 
     def values_of(self, tensor: TensorMap) -> np.ndarray:
         """The values that this is a gradient of, in another map."""
-        block = tensor.block_by_id(self.i)
-        levels = [block.samples]
+        at = tensor.keys.position(self.keys.entry(self.i))
+        if at is None:
+            raise MetatensorError(
+                f"the block {self.key} is not among the results for other values of "
+                f"'{self.name}', which have the keys\n{tensor.keys}"
+            )
+        levels = [tensor.block_by_id(at)]
         for name in self.path:
-            block = block.gradient(name)
-            levels.append(block.samples)
-        for before, after in zip(self.samples, levels, strict=True):
-            if before != after:
-                raise MetatensorError(
-                    f"the samples of block {self.key} change with '{self.name}', so "
-                    f"there are no finite differences: they were\n{before}\nand "
-                    f"become\n{after}\ntake a smaller `step`, or other values"
-                )
-        values = np.asarray(block.values)
+            levels.append(levels[-1].gradient(name))
+        for before, after in zip(self.levels, levels, strict=True):
+            self._check_same(before, after)
+        values = np.asarray(levels[-1].values)
         return values.astype(np.result_type(values.dtype, np.float64))
+
+    def _check_same(self, before: TensorBlock, after: TensorBlock) -> None:
+        if not _are_same(before.samples, after.samples):
+            raise MetatensorError(
+                f"the samples of block {self.key} change with '{self.name}', so "
+                f"there are no finite differences: they were\n{before.samples}\nand "
+                f"become\n{after.samples}\ntake a smaller `step`, or other values"
+            )
+        axes = zip(before.components, after.components, strict=False)
+        for one, other in [*axes, (before.properties, after.properties)]:
+            if one != other:
+                raise MetatensorError(
+                    f"the components and properties of block {self.key} must be the "
+                    f"same for all values of '{self.name}', but "
+                    f"{first_difference(one, other)}"
+                )
 
     def compare(self, index: tuple[int, ...], expected: np.ndarray) -> None:
         """Compare the gradients by one element of the parameter."""
@@ -298,6 +327,7 @@ class _Stored:
         rows = self.entries == entry
         np.add.at(stored, self.parents[rows], self.values[rows, flat])
         error = np.abs(stored - expected)
+        error[~np.asarray(self.block.mask)] = 0  # padding may hold anything
         self.n_wrong += int(np.count_nonzero(~(error <= self.tolerance)))
         if error.size:
             error = np.nan_to_num(error, nan=np.inf)
@@ -331,6 +361,24 @@ class _Stored:
             self.tolerance,
             self.n_wrong,
         )
+
+
+def _check_all_found(name: str, samples: Labels, entries: np.ndarray) -> None:
+    """Raise for traced labels as for static ones: here their values are known."""
+    if len(entries) and entries.min() < 0:
+        row = display.entry(samples.names, samples.values[int(entries.argmin())])
+        raise MetatensorError(
+            f"the row {row} of a stored gradient with respect to '{name}' names an "
+            "entry that is not among the samples of the parameter, or another system "
+            "than the sample that it belongs to"
+        )
+
+
+def _are_same(before: Labels, after: Labels) -> bool:
+    if before.is_static and after.is_static:
+        return before == after
+    same = np.array_equal(np.asarray(before.values), np.asarray(after.values))
+    return before.names == after.names and same
 
 
 def _largest(values: np.ndarray) -> float:

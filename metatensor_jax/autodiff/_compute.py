@@ -16,7 +16,7 @@ from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
 from ._coloring import color_rows
-from ._parameters import check_parameters
+from ._parameters import check_parameters, check_values
 from ._pattern import (
     Pattern,
     Sparsity,
@@ -55,17 +55,21 @@ def compute_gradients(
         for each parameter the labels (a list with one for each block). What is not
         declared depends on its own system.
     :param system: the sample dimension that tells systems apart. Without it in the
-        samples of the result or the parameter, all depends on all.
+        samples of the result or the parameter, all depends on all. Declared gradient
+        samples that have it must name the system of their sample.
     :param parameters: blocks with a single property: samples that say which entry is
         which (``system``, ``atom``), and components (``xyz``)
     :returns: the map, with a gradient block for each parameter. Its samples are
         ``sample`` and the dimensions of the parameter; only ``sample`` if the parameter
-        has a single entry per system. Its first components are those of the parameter,
-        and end in ``_2`` where the name is taken (as in second derivatives).
+        has a single entry per system, or one for all of them. Its
+        first components are those of the parameter. A name that the values (or a
+        gradient, in second derivatives) have already ends in ``_2`` or, if that is
+        taken too, ``_3``, ...
     :raises TypeError: parameters that are no blocks, or not real; a result that is no
-        map, or integers
+        map, or integers; float64 data, if JAX is in its 32-bit mode
     :raises MetatensorError: an ``order`` other than 1 and 2, stored gradients with
-        respect to the same parameters in the result, declared samples that do not fit
+        respect to the same parameters in the result, declared samples that do not
+        fit; maps that are stacked for ``jax.vmap``, outside of it
     :raises TracedLabelsError: traced labels
 
     >>> import metatensor_jax as mts
@@ -76,13 +80,13 @@ def compute_gradients(
     >>> compute_gradients(cube, x=x).block().gradient("x").values.tolist()
     [[12.0], [27.0]]
     """
-    check_parameters("compute_gradients", parameters)
+    check_parameters("compute_gradients", system, parameters)
     for parameter in parameters.values():
         check_not_narrowed(parameter.dtype)
     if order not in (1, 2):
         raise MetatensorError(f"`order` must be 1 or 2, not {order!r}")
     arrays = {name: jnp.asarray(p.values) for name, p in parameters.items()}
-    shape = jax.eval_shape(function, **parameters)
+    shape = jax.eval_shape(_checked(function), **parameters)
     _check_result(shape, parameters)
     check_known(shape, parameters)
     patterns = patterns_of(shape, parameters, sparsity, system)
@@ -105,6 +109,19 @@ def compute_gradients(
     return TensorMap(tensor.keys, blocks, tensor.info())
 
 
+def _checked(function: Callable[..., TensorMap]) -> Callable[..., TensorMap]:
+    """The same function; raises where JAX would narrow what it gives."""
+
+    def checked(**parameters: TensorBlock) -> TensorMap:
+        tensor = function(**parameters)
+        if isinstance(tensor, TensorMap):
+            for block in tensor:
+                check_not_narrowed(block.dtype)
+        return tensor
+
+    return checked
+
+
 def _check_result(tensor: Any, parameters: Mapping[str, TensorBlock]) -> None:
     if not isinstance(tensor, TensorMap):
         is_array = isinstance(tensor, jax.ShapeDtypeStruct)
@@ -113,12 +130,8 @@ def _check_result(tensor: Any, parameters: Mapping[str, TensorBlock]) -> None:
         raise TypeError(
             f"the function must return a metatensor_jax TensorMap, not {given}"
         )
+    check_values(tensor)
     for block in tensor:
-        if not jnp.issubdtype(block.dtype, np.inexact):
-            raise TypeError(
-                f"can not take derivatives of {block.dtype} values: convert them with "
-                "`.to(dtype=float)`"
-            )
         for name in set(block.gradients_list()) & set(parameters):
             raise MetatensorError(
                 f"the result has stored gradients with respect to '{name}' already: "

@@ -10,9 +10,10 @@ import numpy as np
 from .._host.packing import join_rows, run_starts
 from .._types.block import TensorBlock
 from .._types.errors import MetatensorError, TracedLabelsError
-from .._types.labels import Labels
+from .._types.labels import Labels, first_difference
 from .._types.tensor import TensorMap
-from ._parameters import find_entries, inherit, sample_columns
+from ._components import free_components
+from ._entries import Known, find_entries, is_single
 
 Sparsity = TensorMap | Mapping[str, Labels | Sequence[Labels]] | None
 
@@ -77,6 +78,12 @@ def _declared(
                 f"{sparsity.keys}\nand\n{tensor.keys}"
             )
         blocks = sparsity.blocks_by_id(sparsity.keys.select(tensor.keys))
+        for own, declared in zip(tensor, blocks, strict=True):
+            if own.samples != declared.samples:
+                raise MetatensorError(
+                    "`sparsity` must have the samples of the result, but "
+                    f"{first_difference(own.samples, declared.samples)}"
+                )
         return [{name: g.samples for name, g in block.gradients()} for block in blocks]
     unknown = sorted(set(sparsity) - set(parameters))
     if unknown:
@@ -99,15 +106,14 @@ def _pattern(
     original = tuple(parameter.components)
     components = free_components(original, block.components)
     if declared is not None:
-        parents, entries = _declared_rows(block, name, parameter, declared)
+        parents, entries = _declared_rows(block, name, parameter, declared, system)
         return Pattern(declared, parents, entries, original, components, None)
     own, others = block.samples, parameter.samples
     groups = _groups(own, others, system)
     parents, entries = join_rows(*groups)
     # one entry for each system: the parent says which
     is_known = others.names == [system] and system in own.names
-    is_only = others.names == ["_"] and len(others) == 1
-    names = [] if is_known or is_only else others.names
+    names = [] if is_known or is_single(others) else others.names
     values = np.column_stack([parents, others.values[entries][:, : len(names)]])
     samples = Labels(["sample", *names], values.astype(np.int32), assume_unique=True)
     return Pattern(samples, parents, entries, original, components, groups)
@@ -134,7 +140,11 @@ def rank_in_group(groups: np.ndarray) -> np.ndarray:
 
 
 def _declared_rows(
-    block: TensorBlock, name: str, parameter: TensorBlock, samples: Labels
+    block: TensorBlock,
+    name: str,
+    parameter: TensorBlock,
+    samples: Labels,
+    system: str,
 ) -> tuple[np.ndarray, np.ndarray]:
     if samples.names[:1] != ["sample"]:
         raise MetatensorError(
@@ -148,28 +158,8 @@ def _declared_rows(
             f"{len(block) - 1} of the values, but they go from {parents.min()} to "
             f"{parents.max()}"
         )
-    columns = inherit(sample_columns(block.samples), samples)
-    return parents, find_entries(name, parameter.samples, samples, columns)
-
-
-def free_components(
-    components: Sequence[Labels], taken: Sequence[Labels]
-) -> tuple[Labels, ...]:
-    """These components, with other names where a block has them already.
-
-    The components of a second derivative by positions are ``xyz_2`` and ``xyz``.
-    """
-    names = {labels.names[0] for labels in taken}
-    renamed = []
-    for labels in components:
-        name, number = labels.names[0], 2
-        while name in names:
-            name, number = f"{labels.names[0]}_{number}", number + 1
-        names.add(name)
-        renamed.append(
-            labels if name == labels.names[0] else labels.rename(labels.names[0], name)
-        )
-    return tuple(renamed)
+    known = Known.of(block.samples).below(name, samples, system)
+    return parents, find_entries(name, parameter.samples, samples, known)
 
 
 def of_gradient(pattern: Pattern, above: Pattern, taken: Sequence[Labels]) -> Pattern:

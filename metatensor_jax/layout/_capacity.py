@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,6 +15,7 @@ from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.structure import BlockStructure, MapStructure
 from .._types.tensor import TensorMap
+from ._check import check_not_batched
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ ALONE = ""
 def as_maps(tensors: TensorMap | Maps) -> Maps:
     """Maps by name; one that comes alone has no name."""
     if isinstance(tensors, TensorMap):
-        return {ALONE: tensors}
+        tensors = {ALONE: tensors}
     if not isinstance(tensors, Mapping) or not all(
         isinstance(name, str) and isinstance(tensor, TensorMap)
         for name, tensor in tensors.items()
@@ -168,6 +169,9 @@ def as_maps(tensors: TensorMap | Maps) -> Maps:
             "a batch must be a TensorMap or a dict of TensorMaps by name, not "
             f"{type(tensors).__name__}"
         )
+    for name, tensor in tensors.items():
+        for key, block in tensor.items():
+            check_not_batched(where(name, key.print()), block)
     return tensors
 
 
@@ -183,8 +187,12 @@ def below(path: str, name: str) -> str:
     return name if path == "samples" else f"{path}/{name}"
 
 
-def systems_of(block: TensorBlock, system: str) -> np.ndarray | None:
-    """The system of each sample, if the samples say it."""
-    if system not in block.samples.names:
-        return None
+def all_systems(tensors: Iterable[TensorMap], system: str) -> np.ndarray:
+    """The systems of some maps, in ascending order."""
+    columns = [systems_of(block, system) for tensor in tensors for block in tensor]
+    return np.unique(np.concatenate([np.zeros(0, np.int32), *columns]))
+
+
+def systems_of(block: TensorBlock, system: str) -> np.ndarray:
+    """The system of each sample."""
     return block.samples._host_values("padding")[:, block.samples.names.index(system)]

@@ -18,11 +18,13 @@ from ._capacity import (
     BlockRoom,
     MapRoom,
     Maps,
+    all_systems,
     as_maps,
     below,
     systems_of,
     where,
 )
+from ._check import check_block
 
 Units = list[tuple[TensorBlock, Any]]  # a block, and which unit each row is of
 
@@ -40,28 +42,26 @@ def fit_rooms(
     """
     if isinstance(examples, (TensorMap, Mapping)):
         whole = as_maps(examples)
-        numbers = _all_systems([whole], system)
+        _check_all([whole], system)
+        numbers = all_systems(whole.values(), system)
         n_units = min(systems, len(numbers))
         rule = _Rule(len(numbers), n_units, tuple(fractions), system, systems)
         return _rooms([whole], numbers, rule)
     of_each = [as_maps(example) for example in examples]
     if not of_each:
         raise MetatensorError("a layout needs at least one example to be fitted to")
-    largest = max(len(_all_systems([maps], system)) for maps in of_each)
+    _check_all(of_each, system)
+    largest = max(len(all_systems(maps.values(), system)) for maps in of_each)
     n_units = min(max(systems // max(largest, 1), 1), len(of_each))
     rule = _Rule(len(of_each), n_units, tuple(fractions), system, systems)
     return _rooms(of_each, None, rule)
 
 
-def _all_systems(examples: Sequence[Maps], system: str) -> np.ndarray:
-    columns = [
-        systems_of(block, system)
-        for maps in examples
-        for tensor in maps.values()
-        for block in tensor
-    ]
-    known = [column for column in columns if column is not None]
-    return np.unique(np.concatenate(known)) if known else np.zeros(0, np.int32)
+def _check_all(examples: Sequence[Maps], system: str) -> None:
+    for maps in examples:
+        for name, tensor in maps.items():
+            for key, block in tensor.items():
+                check_block(where(name, key.print()), block, system)
 
 
 def _rooms(
@@ -98,7 +98,9 @@ def _map_room(
     members: list[Units] = [[] for _ in keys]
     for i, tensor in enumerate(tensors):
         for at, block in zip(keys.select(tensor.keys), tensor, strict=True):
-            unit = i if numbers is None else _unit_of_rows(block, numbers, rule.system)
+            unit: Any = i
+            if numbers is not None:
+                unit = np.searchsorted(numbers, systems_of(block, rule.system))
             members[at].append((block, unit))
     blocks = [
         _block_room(where(name, key.print()), units, rule)
@@ -107,11 +109,6 @@ def _map_room(
     infos = [set(tensor.info().items()) for tensor in tensors]
     info = tuple(sorted(set.intersection(*infos)))
     return MapRoom(keys, tuple(blocks), dtypes[0] if dtypes else "float32", info)
-
-
-def _unit_of_rows(block: TensorBlock, numbers: np.ndarray, system: str) -> Any:
-    own = systems_of(block, system)
-    return np.arange(0) if own is None else np.searchsorted(numbers, own)
 
 
 class _Rule(NamedTuple):
@@ -136,17 +133,14 @@ class _Rule(NamedTuple):
             # a row for each system, there or not, so that rows line up
             return (self.systems,) * len(self.fractions), float(self.systems)
         counts = np.zeros(self.total, np.int64)
-        constant = 0  # rows that belong to no system are there in each batch
         for block, unit in units:
             if isinstance(unit, int):
                 counts[unit] += len(block)
-            elif len(unit) == len(block):
-                counts += np.bincount(unit, minlength=self.total)
             else:
-                constant = max(constant, len(block))
-        most = int(np.sort(counts)[-self.n_units :].sum()) + constant
+                counts += np.bincount(unit, minlength=self.total)
+        most = int(np.sort(counts)[-self.n_units :].sum())
         rows = tuple(max(1, int(np.ceil(most * f))) for f in self.fractions)
-        mean = float(counts.sum() / max(self.total, 1) * self.n_units + constant)
+        mean = float(counts.sum() / max(self.total, 1) * self.n_units)
         return rows, mean
 
 
@@ -173,7 +167,7 @@ def _block_room(what: str, units: Units, rule: _Rule) -> BlockRoom:
 
 
 def _unit_of_gradient(gradient: TensorBlock, unit: Any) -> Any:
-    if isinstance(unit, int) or len(unit) == 0:
+    if isinstance(unit, int):
         return unit
     return unit[gradient.samples.column("sample")]
 

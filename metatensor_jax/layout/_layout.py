@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ from .._types.labels import Labels
 from .._types.structure import MapStructure
 from .._types.tensor import TensorMap
 from ._capacity import ALONE, BlockRoom, MapRoom, Maps, as_maps, where
+from ._check import check_block, check_has_system
 from ._fit import Capacities, declared_rooms, fit_rooms
 from ._pad import Numbering, needs, pad_map, unpad_map
 
@@ -27,7 +28,7 @@ _FORMAT = "metatensor_jax.Layout.1"
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["tensors", "systems", "order"],
+    data_fields=["tensors", "systems", "order", "rows"],
     meta_fields=["system"],
 )
 @dataclass(frozen=True)
@@ -38,17 +39,20 @@ class PaddedBatch:
     share one compiled program. Their samples are traced: data, rather than metadata.
 
     :param tensors: the padded map, or the maps by name
-    :param systems: the own number of each system, which is called 0, 1, ... in the
-        maps; ``Labels.PADDING`` where there is none
+    :param systems: the own number of each system, in ascending order; it is called 0,
+        1, ... in the maps. ``Labels.PADDING`` where there is none.
     :param order: for each map, where each block was before; -1 for blocks that were
         not there
     :param system: the name of the sample dimension that tells systems apart
+    :param rows: for each map with one row per system, where each row of each block was
+        before; -1 for systems that have none
     """
 
     tensors: Any
     systems: Any
     order: dict[str, Any]
     system: str
+    rows: dict[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> TensorMap:
         """The map of this name."""
@@ -75,8 +79,9 @@ class Layout:
     dimension), so that it takes no part in sums over samples and in gradients, and
     ``block.mask`` tells it apart. (Sums over the rows of a system that is not there are
     zero: functions without a derivative at zero need their safe form.) Systems are
-    numbered 0, 1, ... within a batch, so that ``out_samples=batch.out_samples`` holds
-    for all batches.
+    numbered 0, 1, ... within a batch, in ascending order of their own numbers, so that
+    ``out_samples=batch.out_samples`` holds for all batches. The samples of all maps say
+    which system each row belongs to.
 
     Make one with :meth:`fit` or :meth:`from_capacities`.
 
@@ -118,13 +123,18 @@ class Layout:
         :param examples: the data set: a list of batches, or of single systems, each of
             them a map or a dict of maps; or all of it at once, as one map or one dict
             of maps. Properties, components and gradient parameters of a block must be
-            the same everywhere; keys may be missing. Info is kept if all share it.
+            the same everywhere; keys may be missing. Info is kept if all share it. The
+            samples of all maps have the dimension ``system``.
         :param systems: how many systems a batch has at most
         :param buckets: batches are padded to the smallest of so many sizes, evenly
             spaced; or the sizes themselves, relative to the largest, which is 1. There
             is one compiled program for each of them that is used.
         :param system: the sample dimension that tells systems apart
-        :raises MetatensorError: examples that do not fit to each other
+        :raises MetatensorError: examples that do not fit to each other, samples without
+            the dimension ``system``, gradient rows that name another system than their
+            sample, labels that are ``Labels.PADDING``; maps that are stacked for
+            ``jax.vmap``
+        :raises TracedLabelsError: traced samples
 
         The largest size has room for the largest systems of the data, as many as go
         into a batch, all at once; so batches of single systems that were fitted can
@@ -166,8 +176,11 @@ class Layout:
 
     def __post_init__(self) -> None:
         _check_sizes(self.systems, self.fractions)
-        for room in self.rooms.values():
+        for name, room in self.rooms.items():
             room.check(len(self.fractions))
+            for key, block in zip(room.keys, room.blocks, strict=True):
+                what = where(name, key.print())
+                check_has_system(what, block.sample_names, self.system)
 
     # --- padding -------------------------------------------------------------------
 
@@ -181,26 +194,38 @@ class Layout:
     def pad(self, batch: TensorMap | Maps) -> PaddedBatch:
         """Fill up a batch, so that it has the structure of all others.
 
+        Its systems are numbered in ascending order of their own numbers. The rows of a
+        block stay in their order; where a map has one row per system, each goes to the
+        number of its system, as ``out_samples`` has it. :meth:`unpad` knows how they
+        came.
+
         This is done by NumPy and gives NumPy arrays: no device takes part, so that data
         can be prepared in other processes.
 
         :param batch: a map or a dict of maps, as the layout was fitted to. Keys may be
             missing.
         :raises MetatensorError: rows, keys or systems that there is no room for, other
-            properties, components, gradients or dtypes than those of the layout
+            properties, components, gradients or dtypes than those of the layout, labels
+            that :meth:`fit` does not take either
+        :raises TracedLabelsError: traced samples
         """
         maps = self._check_names(as_maps(batch))
+        for name, tensor in maps.items():
+            for key, block in tensor.items():
+                check_block(where(name, key.print()), block, self.system)
         numbering = Numbering(maps, self.system, self.systems)
         bucket = self.bucket(batch)
-        tensors, order = {}, {}
+        tensors, order, rows = {}, {}, {}
         for name, room in self.rooms.items():
             structure = self._structures[name]
-            leaves, order[name] = pad_map(
+            leaves, order[name], came = pad_map(
                 name, maps[name], room, structure, bucket, numbering
             )
+            if came is not None:
+                rows[name] = came
             tensors[name] = TensorMap._unflatten(structure, leaves)
         padded = tensors.get(ALONE, tensors)
-        return PaddedBatch(padded, numbering.own, order, self.system)
+        return PaddedBatch(padded, numbering.own, order, self.system, rows)
 
     def bucket(self, batch: TensorMap | Maps) -> int:
         """The smallest bucket that a batch fits into.
@@ -232,16 +257,24 @@ class Layout:
     ) -> TensorMap | dict[str, TensorMap]:
         """Exactly the rows that were padded, with the own numbers of their systems.
 
+        What :meth:`pad` gave comes back in the order in which it came. A map that was
+        computed keeps the order of its rows: with one row per system, that is the
+        ascending one.
+
         :param padded: what :meth:`pad` gave; or a map that was computed from it
         :param systems: for such a map, ``systems`` of the batch
         """
         if isinstance(padded, TensorMap):
             if systems is None:
                 raise TypeError("to unpad a single map, give `systems` of its batch")
-            return unpad_map(padded, None, np.asarray(systems), self.system)
+            as_maps(padded)  # for its checks
+            return unpad_map(padded, np.asarray(systems), self.system)
         own = np.asarray(padded.systems)
+        rows = {name: np.asarray(came) for name, came in padded.rows.items()}
         tensors = {
-            name: unpad_map(tensor, np.asarray(padded.order[name]), own, self.system)
+            name: unpad_map(
+                tensor, own, self.system, np.asarray(padded.order[name]), rows.get(name)
+            )
             for name, tensor in as_maps(padded.tensors).items()
         }
         return tensors.get(ALONE, tensors)

@@ -2,83 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from graphlib import CycleError, TopologicalSorter
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from .._host.packing import is_increasing
 from .._types.arrays import aligned, read_only
 from .._types.block import TensorBlock
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.structure import MapStructure
 from .._types.tensor import TensorMap
-from ._capacity import BlockRoom, MapRoom, Maps, below, systems_of, where
+from ._capacity import BlockRoom, MapRoom, Maps, all_systems, below, systems_of, where
 from ._fit import check_same_room
 
 
 class Numbering:
-    """The systems of a batch, numbered from 0.
+    """The systems of a batch, numbered from 0 in ascending order of their own number.
 
-    Maps with one row per system decide in which order: their rows go where
-    ``out_samples`` has the systems. The others follow in the order in which they come.
+    So their order depends on nothing but these numbers, and is that of all maps.
     """
 
     def __init__(self, maps: Maps, system: str, capacity: int) -> None:
         self.system = system
-        blocks = [block for tensor in maps.values() for block in tensor]
-        one_each = [
-            block.samples.column(system)
-            for block in blocks
-            if block.samples.names == [system]
-        ]
-        columns = [
-            column
-            for block in blocks
-            for _, part in block._walk()
-            if (column := systems_of(part, system)) is not None
-        ]
-        column = np.concatenate([_common_order(one_each), *columns])
-        numbers, first = np.unique(column, return_index=True)
-        order = np.argsort(first, kind="stable")
-        self._numbers = numbers
-        self._rank = np.empty(len(order), np.int32)
-        self._rank[order] = np.arange(len(order), dtype=np.int32)
-        if len(numbers) > capacity:
+        self._numbers = all_systems(maps.values(), system)
+        n = len(self._numbers)
+        if n > capacity:
             raise MetatensorError(
-                f"the batch has {len(numbers)} systems, but the layout has room for "
-                f"{capacity}"
+                f"the batch has {n} systems, but the layout has room for {capacity}"
             )
         #: the own number of each system, then padding
         self.own = np.full(capacity, Labels.PADDING, np.int32)
-        self.own[: len(order)] = numbers[order]
+        self.own[:n] = self._numbers
 
     def apply(self, column: np.ndarray) -> np.ndarray:
         """From own numbers to those in the batch."""
-        return self._rank[np.searchsorted(self._numbers, column)]
-
-
-def _common_order(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Systems in an order that all columns have, each of them perhaps with gaps."""
-    if len(columns) == 0:
-        return np.zeros(0, np.int32)
-    longest = max(columns, key=len)
-    together = np.unique(np.concatenate(columns))
-    if len(longest) == len(together):
-        return longest
-    if all(is_increasing(column[:, None]) for column in columns):
-        return together
-    sorter: TopologicalSorter[int] = TopologicalSorter()
-    for column in columns:
-        for before, after in pairwise(column.tolist()):
-            sorter.add(after, before)
-    try:
-        return np.array(list(sorter.static_order()), np.int32)
-    except CycleError:
-        return longest  # there is none: the others are told to be sorted
+        return np.searchsorted(self._numbers, column).astype(np.int32)
 
 
 def needs(
@@ -112,10 +71,11 @@ def pad_map(
     structure: MapStructure,
     bucket: int,
     numbering: Numbering,
-) -> tuple[list[Any], np.ndarray]:
+) -> tuple[list[Any], np.ndarray, np.ndarray | None]:
     """The leaves of a padded map, and where each of its blocks was (-1: nowhere).
 
     :param structure: that of the room, which is made once for all batches
+    :returns: and for maps with one row per system, where each row of each block was
     """
     dtype = np.dtype(room.dtype)
     if len(tensor) and tensor.dtype != dtype:
@@ -133,6 +93,7 @@ def pad_map(
     order = np.full(len(room.keys), -1, np.int32)
     order[at] = np.arange(len(tensor), dtype=np.int32)
     blocks = tensor.blocks()
+    rows = _no_rows(room, numbering)
     leaves: list[Any] = []
     for i, (key, of_block) in enumerate(zip(room.keys, room.blocks, strict=True)):
         if order[i] < 0:
@@ -140,22 +101,18 @@ def pad_map(
             continue
         block, what = blocks[order[i]], where(name, key.print())
         check_same_room(what, structure.blocks[i], block._structure)
-        place = _places(what, block, numbering)
+        place = None  # one row after the other
+        if rows is not None:  # each row where `out_samples` has its system
+            place = numbering.apply(systems_of(block, numbering.system))
+            rows[i, place] = np.arange(len(block))
         _add_block(leaves, block, of_block, bucket, numbering, place)
-    return leaves, order
+    return leaves, order, rows
 
 
-def _places(what: str, block: TensorBlock, numbering: Numbering) -> np.ndarray | None:
-    """Where the rows go; None for one after the other."""
-    if block.samples.names != [numbering.system]:
+def _no_rows(room: MapRoom, numbering: Numbering) -> np.ndarray | None:
+    if any(block.sample_names != (numbering.system,) for block in room.blocks):
         return None
-    place = numbering.apply(block.samples.column(numbering.system))
-    if np.any(place[1:] < place[:-1]):
-        raise MetatensorError(
-            f"{what} has the systems in another order than other maps of the batch, "
-            f"{block.samples.column(numbering.system).tolist()}: sort it first"
-        )
-    return place
+    return np.full((len(room.blocks), len(numbering.own)), -1, np.int32)
 
 
 def _add_nothing(
@@ -207,19 +164,28 @@ def _add_block(
 
 
 def unpad_map(
-    tensor: TensorMap, order: np.ndarray | None, systems: np.ndarray, system: str
+    tensor: TensorMap,
+    systems: np.ndarray,
+    system: str,
+    order: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
 ) -> TensorMap:
     """The rows that are no padding, with the own numbers of their systems.
 
     :param order: where each block was before, -1 for those that were not there. If
         None, all of them stay.
+    :param rows: where each row of each block was. If None, they stay in their order.
     """
-    if order is None:
-        kept = np.arange(len(tensor))
-    else:
+    kept = np.arange(len(tensor))
+    if order is not None:
         kept = np.flatnonzero(order >= 0)
         kept = kept[np.argsort(order[kept])]
-    blocks = [_unpad(tensor.block_by_id(int(i)), systems, system) for i in kept]
+    blocks = [
+        _unpad(
+            tensor.block_by_id(i), systems, system, None if rows is None else rows[i]
+        )
+        for i in kept.tolist()
+    ]
     keys = Labels(tensor.keys.names, tensor.keys.values[kept])
     return TensorMap(keys, blocks, tensor.info())
 
@@ -228,35 +194,43 @@ def _unpad(
     block: TensorBlock,
     systems: np.ndarray,
     system: str,
-    parents: np.ndarray | None = None,
+    came: np.ndarray | None = None,
+    new_rows: np.ndarray | None = None,
 ) -> TensorBlock:
     """One block.
 
-    :param parents: which rows of the values are real, if this is a gradient of them
+    :param came: where each row was
+    :param new_rows: where the rows go that this is a gradient of; -1 for nowhere
     """
     samples = np.array(block.samples.values)
     real = samples[:, 0] != Labels.PADDING
-    if parents is not None:
-        inside = (samples[:, 0] >= 0) & (samples[:, 0] < len(parents))
-        real &= inside & parents[np.where(inside, samples[:, 0], 0)]
+    if new_rows is not None:
+        samples[:, 0] = _look_up(new_rows, samples[:, 0], -1)
+        real &= samples[:, 0] >= 0
     if system in block.samples.names:
         i = block.samples.names.index(system)
-        number = samples[:, i]
-        inside = (number >= 0) & (number < len(systems))
-        own = systems[np.where(inside, number, 0)]
-        real &= inside & (own != Labels.PADDING)
-        samples[:, i] = own
-    if parents is not None:
-        new_row = np.cumsum(parents) - 1
-        samples[real, 0] = new_row[samples[real, 0]]
+        samples[:, i] = _look_up(systems, samples[:, i], Labels.PADDING)
+        real &= samples[:, i] != Labels.PADDING
+    at = np.flatnonzero(real)
+    if came is not None:
+        at = at[np.argsort(came[at], kind="stable")]
+    own_rows = np.full(len(samples), -1, np.int32)
+    own_rows[at] = np.arange(len(at))
     gradients = {
-        name: _unpad(gradient, systems, system, real)
+        name: _unpad(gradient, systems, system, None, own_rows)
         for name, gradient in block.gradients()
     }
     return TensorBlock(
-        np.asarray(block.values)[real],
-        Labels(block.samples.names, samples[real]),
+        np.asarray(block.values)[at],
+        Labels(block.samples.names, samples[at]),
         block.components,
         block.properties,
         gradients,
     )
+
+
+def _look_up(values: np.ndarray, index: np.ndarray, outside: int) -> np.ndarray:
+    inside = (index >= 0) & (index < len(values))
+    if len(values) == 0:
+        return np.full(len(index), outside, np.int32)
+    return np.where(inside, values[np.where(inside, index, 0)], outside)
