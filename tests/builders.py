@@ -114,7 +114,7 @@ class _Builder(NamedTuple):
             for name, gradient in gradients.items()
         }
         if self.traced:
-            samples = mts.Labels(samples.names, jnp.asarray(samples.values))
+            samples = mts.Labels.traced(samples.names, jnp.asarray(samples.values))
         return mts.TensorBlock(
             self.values(shape), samples, components, properties, built
         )

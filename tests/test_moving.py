@@ -202,9 +202,9 @@ def test_end_to_end(sizes, components, arrays, seed, data):
 def test_end_to_end_with_gradients_in_some_blocks_only():
     x = block(2, gradients={"t": Gradient((3,), [1, 0])})
     y = block(2, seed=1)
+    # of the gradients that one of the blocks does not have, nothing is known
     result = move_rows([Move(y), Move(x)], _range(4))
-    assert result.gradient("t").samples.values.tolist() == [[3, 0], [2, 0]]
-    np.testing.assert_array_equal(result.gradient("t").values, x.gradient("t").values)
+    assert result.gradients_list() == []
 
 
 # --- side by side ------------------------------------------------------------------
@@ -428,7 +428,6 @@ def test_blocks_with_equal_labels_share_those_of_the_result():
         mts.sum_over_samples(x, "atom"),
         mts.slice(x, "samples", mts.Labels("system", [[0]])),
         mts.sort(x, descending=True),
-        mts.append_dimension(x, "samples", "more", 1),
     ):
         a, b = summed
         assert a.samples is b.samples

@@ -49,7 +49,7 @@ def static_labels() -> Labels:
 
 
 def traced_labels() -> Labels:
-    return Labels(["system", "atom"], jnp.array([[0, 0], [0, 1]], jnp.int32))
+    return Labels.traced(["system", "atom"], jnp.array([[0, 0], [0, 1]], jnp.int32))
 
 
 def traced_gradients_of_static_samples(**options: Any) -> TensorBlock:
@@ -538,7 +538,7 @@ EQUAL = {
     ),
     "traced labels": (
         traced_labels(),
-        Labels(["system", "atom"], jnp.ones((2, 2), int)),
+        Labels.traced(["system", "atom"], jnp.ones((2, 2), int)),
     ),
     "order of gradients": (
         block(gradients=NESTED),
@@ -595,7 +595,7 @@ DIFFERENT = {
     ),
     "names of traced labels": (
         traced_labels(),
-        Labels(["a", "b"], traced_labels().values),
+        Labels.traced(["a", "b"], traced_labels().values),
     ),
     "entries of samples": (block(), block(first_system=1)),
     "names of samples": (block(), renamed(block(), "samples")),

@@ -48,7 +48,7 @@ def of_samples(
 
 
 def traced(samples: Labels) -> mts.TensorBlock:
-    labels = Labels(samples.names, jnp.asarray(samples.values))
+    labels = Labels.traced(samples.names, jnp.asarray(samples.values))
     return of_samples(labels)
 
 

@@ -565,7 +565,7 @@ BAD_TENSORS = {
         "`blocks` must be a list of",
     ),
     "traced keys": (
-        Labels("key", jnp.zeros((1, 1), jnp.int32)),
+        Labels.traced("key", jnp.zeros((1, 1), jnp.int32)),
         [block()],
         TypeError,
         "`keys` must be static Labels, not traced Labels",

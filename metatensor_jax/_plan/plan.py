@@ -64,21 +64,27 @@ def plan_for(
     planner: Planner, inputs: tuple[Input, ...], options: tuple[tuple[str, Any], ...]
 ) -> Plan:
     """The plan that is kept for these inputs and options, or a new one."""
-    if not _is_worth_keeping(inputs):
+    # equal numbers of other types are other options: `True` is not 1
+    kinds = tuple([type(value) for _, value in options])
+    key = planner, inputs, options, kinds
+    if not _is_worth_keeping(inputs) or not _is_key(key):
         return make_plan(planner, inputs, options)
-    try:
-        # equal numbers of other types are other options: `True` is not 1
-        kinds = tuple([type(value) for _, value in options])
-        key = planner, inputs, options, kinds
-        plan = _kept.get(key)
-    except TypeError:  # options that can not be a key, such as arrays of positions
-        return make_plan(planner, inputs, options)
+    plan = _kept.get(key)
     if plan is None:
         plan = make_plan(planner, inputs, options)
         for structure in plan.structures:
             structure.digest  # noqa: B018 - all results share it
         _kept.put(key, plan)
     return plan
+
+
+def _is_key(value: Any) -> bool:
+    """Not with options such as arrays of positions."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 #: rows of all arrays together: planning takes a time for each block, which matters

@@ -9,17 +9,21 @@ import numpy as np
 
 from .._run.elements import take_columns, take_columns_or
 from .._types.labels import Labels
-from .draft import Draft, DraftMap
+from .draft import Draft, DraftMap, Rows
 from .follow import OrderOfRows
 from .map import plan_map
 from .move import Piece, plan_move
 from .once import Once
 from .push import RowFunction
+from .rows import traced_labels
 
 
 def pick_labels(labels: Labels, positions: np.ndarray) -> Labels:
     """Some of the entries of labels."""
-    return Labels._make(labels._names, labels.values[positions])
+    if labels.is_static:
+        return Labels._make(labels._names, labels.values[positions])
+    rows = Rows(labels.values).take(positions)
+    return traced_labels(labels._names, rows.as_node())
 
 
 def plan_take_samples(

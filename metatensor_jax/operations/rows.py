@@ -20,6 +20,7 @@ from .._plan.map import match_blocks, plan_map_rows
 from .._plan.move import Arrangement, Piece, plan_move
 from .._plan.once import Once
 from .._plan.push import RowFunction
+from .._plan.rows import traced_labels
 from .._run.functions import row_type
 from .._run.ops import Given, Slot
 from .._types.arrays import is_tracer
@@ -245,6 +246,10 @@ def move_rows(
         samples = [samples]
         properties = None if properties is None else [properties]
     inputs: list[Any] = []
+    names = [labels._names for labels in samples]
+    if not all(labels.is_static for labels in samples):
+        inputs.append([labels.values for labels in samples])
+        samples = [None] * len(samples)
     places = [
         (_places(move.source, inputs), _places(move.destination, inputs))
         for move in moves
@@ -254,6 +259,7 @@ def move_rows(
         *[move.block for move in moves],
         *inputs,
         places=places,
+        names=names,
         samples=samples,
         properties=properties,
         arrangement=arrangement,
@@ -280,12 +286,21 @@ def _places(indices: Any, inputs: list[Any]) -> Any:
 def plan_moves(
     *inputs: Any,
     places: Sequence[tuple[Any, Any]],
-    samples: Sequence[Labels],
+    names: Sequence[tuple[str, ...]],
+    samples: Sequence[Labels | None],
     properties: Sequence[Labels] | None,
     **options: Any,
 ) -> DraftMap:
-    """The plan of :func:`move_rows`."""
+    """The plan of :func:`move_rows`.
+
+    :param inputs: maps, then row numbers that are data, by their numbers in ``places``.
+        Before these, samples that are data, whose labels are None.
+    """
     maps, indices = inputs[: len(places)], inputs[len(places) :]
+    known = [
+        traced_labels(own, indices[0][i]) if labels is None else labels
+        for i, (own, labels) in enumerate(zip(names, samples, strict=True))
+    ]
     once, blocks = Once(), []
     for i in range(len(maps[0].blocks)):
         pieces = []
@@ -295,7 +310,7 @@ def plan_moves(
                 Piece(tensor.blocks[i], *[None if x is None else x[i] for x in index])
             )
         columns = None if properties is None else properties[i]
-        blocks.append(plan_move(pieces, samples[i], columns, once=once, **options))
+        blocks.append(plan_move(pieces, known[i], columns, once=once, **options))
     return DraftMap(maps[0].keys, blocks, maps[0].info)
 
 
