@@ -12,6 +12,7 @@ from ._types.errors import (
 from ._types.labels import Labels as Labels
 from ._types.tensor import TensorMap as TensorMap
 from ._version import __version__ as __version__
+from ._versions import warn_of_wrong_results as _warn_of_wrong_results
 from .autodiff import (
     GradientCheck as GradientCheck,
     GradientReport as GradientReport,
@@ -104,3 +105,5 @@ from .operations import (
     zeros_like_block as zeros_like_block,
 )
 from .rows import Move as Move, map_rows as map_rows, move_rows as move_rows
+
+_warn_of_wrong_results()
