@@ -1,26 +1,27 @@
 # `make test` and `make demo` need CPython >= 3.11 with pip, and nothing else: each makes
 # its own environment under .venv/ and makes it again when pyproject.toml changes.
+# `make test-newest PYTHON=python3.13` needs CPython >= 3.12.
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
 
 INSTALL := -m pip install --quiet --disable-pip-version-check
-# pip would search for versions that never fit an older Python
-CHECK_PYTHON := $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("CPython 3.11 or later is needed: make PYTHON=python3.12 ...")'
 DEMO := .venv/demo
 TEST := .venv/test
 OLDEST := .venv/oldest
+NEWEST := .venv/newest
 
 # Pyright comes with its own Node.js; it need not ask the network for a newer version.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest torch lint format benchmarks clean
+.PHONY: help demo test test-oldest test-newest torch lint format benchmarks clean
 
 help:
 	@echo "make demo         train the ethanol model of notebooks/ethanol"
-	@echo "make test         lint, then run all tests"
-	@echo "make test-oldest  run all tests on the oldest supported versions"
+	@echo "make test         lint, then run all tests (CPython >= 3.11)"
+	@echo "make test-oldest  run all tests on the oldest supported versions: JAX 0.4.38"
+	@echo "make test-newest  run all tests on the newest: JAX 0.12 (CPython >= 3.12)"
 	@echo "make torch        add PyTorch to the test environment (large)"
 	@echo "make lint         check style, types and the direction of imports"
 	@echo "make format       rewrite the files in the project's style"
@@ -35,6 +36,9 @@ test: lint
 
 test-oldest: $(OLDEST)/.stamp
 	$(OLDEST)/bin/python -m pytest -n 2 $(PYTEST_ARGS)
+
+test-newest: $(NEWEST)/.stamp
+	$(NEWEST)/bin/python -m pytest -n 2 $(PYTEST_ARGS)
 
 # Pinned: another version may come in a build of several gigabytes.
 torch: $(TEST)/.stamp
@@ -60,20 +64,24 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment is finished when its stamp is there; until then it is made again.
+# $(call environment,MINOR,WHAT) installs WHAT with CPython 3.MINOR or later. That is
+# asked first: pip would search for versions that never fit an older Python.
+define environment
+@$(PYTHON) -c 'import sys; sys.version_info >= (3, $(1)) or sys.exit("CPython 3.$(1) or later is needed: make PYTHON=python3.13 ...")'
+$(PYTHON) -m venv $(@D)
+$(@D)/bin/python $(INSTALL) $(2)
+@touch $@
+endef
+
 $(DEMO)/.stamp: pyproject.toml
-	@$(CHECK_PYTHON)
-	$(PYTHON) -m venv $(DEMO)
-	$(DEMO)/bin/python $(INSTALL) --editable '.[demo]'
-	@touch $@
+	$(call environment,11,--editable '.[demo]')
 
 $(TEST)/.stamp: pyproject.toml
-	@$(CHECK_PYTHON)
-	$(PYTHON) -m venv $(TEST)
-	$(TEST)/bin/python $(INSTALL) --editable '.[dev]'
-	@touch $@
+	$(call environment,11,--editable '.[dev]')
 
 $(OLDEST)/.stamp: pyproject.toml tests/oldest.txt
-	@$(CHECK_PYTHON)
-	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python $(INSTALL) --constraint tests/oldest.txt --editable '.[dev]'
-	@touch $@
+	$(call environment,11,--constraint tests/oldest.txt --editable '.[suite]')
+
+# JAX 0.11 and later need CPython 3.12.
+$(NEWEST)/.stamp: pyproject.toml
+	$(call environment,12,--editable '.[suite]')

@@ -21,6 +21,7 @@ from ._types.tensor import (
     TensorMap as TensorMap,
 )
 from ._version import __version__ as __version__
+from ._versions import warn_of_wrong_results as _warn_of_wrong_results
 from .autodiff import (
     GradientCheck as GradientCheck,
     GradientReport as GradientReport,
@@ -249,6 +250,9 @@ __all__ = [
 for _name in __all__:
     if isinstance(globals()[_name], type):
         globals()[_name].__module__ = __name__
+
+
+_warn_of_wrong_results()
 
 
 def __dir__() -> list[str]:

@@ -104,7 +104,9 @@ def _merge(rows: Any) -> tuple[Any, Any]:
     order = jnp.lexsort((*columns, is_padding(rows)))
     ordered = rows[order]
     changes = jnp.any(ordered[1:] != ordered[:-1], axis=1)
-    groups = jnp.concatenate([jnp.zeros(1, np.int32), jnp.cumsum(changes, dtype=np.int32)])
+    groups = jnp.concatenate(
+        [jnp.zeros(1, np.int32), jnp.cumsum(changes, dtype=np.int32)]
+    )
     groups = groups.astype(np.int32)
     groups = jnp.where(is_padding(ordered), n, groups)
     destinations = jnp.zeros(n, np.int32).at[order].set(groups)

@@ -312,7 +312,10 @@ def _group(
 
 def _group_traced(samples: Labels, out_samples: Labels | None) -> tuple[Labels, Index]:
     if out_samples is None:
-        what = "a reduction over samples without `out_samples=batch.out_samples`"
+        what = (
+            "a reduction over samples without `out_samples=` (that of a padded batch "
+            "is `batch.out_samples`)"
+        )
         raise TracedLabelsError(what, samples.names)
     name = out_samples.names[0]
     if len(out_samples.names) != 1 or out_samples != Labels.range(
@@ -345,7 +348,8 @@ def _reduce(kind: str, x: Draft, groups: _Groups, once: Once) -> Draft:
     if dtype == bool:
         raise TypeError("can not add up bool values: convert them first")
     result = function(_wide(x, kind), groups, once)
-    return _cast(result, dtype) if is_inexact(dtype) else result
+    narrow = is_inexact(dtype) and wide_dtype(dtype) != dtype
+    return _cast(result, dtype) if narrow else result
 
 
 def _wide(x: Draft, kind: str) -> Draft:

@@ -162,7 +162,7 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         ["`array` must be an array, not list"],
     ),
     "integers": (
-        lambda: mts.pow(integers, 0.5),
+        lambda: mts.divide(integers, integers),
         TypeError,
         ["can not push the gradients with respect to 'cell'", "int32", ".to(dtype=fl"],
     ),
@@ -700,8 +700,8 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         TracedLabelsError,
         [
             "in 'mean_over_samples'",
-            "a reduction over samples without `out_samples=batch.out_samples` "
-            "needs the values of the labels [system, atom], but these are traced",
+            "a reduction over samples without `out_samples=` (that of a padded batch is "
+            "`batch.out_samples`) needs the values of the labels [system, atom], but",
             "Do this step before the labels are traced (before padding, and outside of "
             "`jax.jit`), or make them static with `Labels(labels.names, numpy.asarray(",
         ],
