@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._types.conversion import check_not_narrowed
+
 _LIBRARIES = (
     "_operator",
     "equinox",
@@ -174,6 +176,8 @@ def _fixed_type(function: Function, rows: Any) -> jax.ShapeDtypeStruct:
 
 
 def _find_type(function: Function, rows: Any, args: Any) -> jax.ShapeDtypeStruct:
+    for _, dtype in rows:
+        check_not_narrowed(dtype)  # before JAX warns of it, and goes on
     given = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in rows]
     args = plain(args)
     return jax.eval_shape(lambda *x: function(*x, *args), *given)

@@ -31,7 +31,8 @@ def masked(samples: Any, real: Any) -> Any:
     >>> masked(np.array([[0, 1], [2, 3]]), np.array([True, False]))[0].tolist()
     [0, 1]
     """
-    where = samples.__array_namespace__().where
+    of_jax = real if isinstance(samples, np.ndarray) else samples
+    where = of_jax.__array_namespace__().where
     return where(real.reshape((-1,) + (1,) * (samples.ndim - 1)), samples, PADDING)
 
 

@@ -1,6 +1,7 @@
 """The operations on maps and blocks. One file per family."""
 
 from .._types.errors import NotEqualError as NotEqualError
+from . import keys as _keys  # noqa: F401 - methods of TensorMap
 from .arithmetic import (
     abs as abs,
     add as add,
@@ -52,11 +53,6 @@ from .dimensions import (
     replace_dimension as replace_dimension,
 )
 from .joining import join as join, join_blocks as join_blocks
-from .keys import (
-    components_to_properties as components_to_properties,
-    keys_to_properties as keys_to_properties,
-    keys_to_samples as keys_to_samples,
-)
 from .linear_algebra import dot as dot, lstsq as lstsq, solve as solve
 from .over_properties import (
     mean_over_properties as mean_over_properties,

@@ -182,7 +182,7 @@ def _over_samples(kind: str, **options: Any) -> list[Case]:
     of_map, of_block = late(name), late(f"{name}_block")
     operations = [name, f"{name}_block"]
     linear = kind in ("sum", "mean")
-    curved = None if linear else "taking rows with gradients of gradients"
+    curved = None if linear else "selecting rows with gradients"
     return [
         Case(
             name,
@@ -344,16 +344,38 @@ def _dimensions() -> list[Case]:
             "rename": lambda x, axis=axis, old=old: mts.rename_dimension(
                 x, axis, old, "new"
             ),
+            "replace": lambda x, axis=axis, old=old: mts.replace_dimension(
+                x, axis, old, {0: 50, 1: 51}
+            ),
             # only a dimension that was added can go without making entries equal
             "remove": lambda x, axis=axis: mts.remove_dimension(
                 mts.append_dimension(x, axis, "new", 5), axis, "new"
             ),
         }
         cases += [
-            Case(f"{verb}_{axis}", [_dimension(verb)], call, **moves)
+            Case(
+                f"{verb}_{axis}",
+                [_dimension(verb)],
+                call,
+                needs_samples="replace_dimension"
+                if (verb, axis) == ("replace", "samples")
+                else None,
+                **moves,
+            )
             for verb, call in calls.items()
         ]
-    return cases
+    return [
+        *cases,
+        Case(
+            "rename_components",
+            ["rename_dimension"],
+            lambda x: mts.rename_dimension(x, "components", x.component_names[0], "m")
+            if x.component_names
+            else x,
+            **moves,
+        ),
+        Case("split_keys", ["split_keys"], lambda x: mts.split_keys(x, "b"), **moves),
+    ]
 
 
 def _dimension(verb: str) -> str:

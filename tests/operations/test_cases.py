@@ -81,7 +81,8 @@ def assert_close_maps(actual: Any, expected: Any) -> None:
 def test_every_operation_is_in_the_table():
     names = {name for name in vars(operations) if not name.startswith("_")}
     public = {name for name in names if callable(getattr(operations, name))}
-    public -= {"NotEqualError"}
+    # the primitives have tests of their own
+    public -= {"NotEqualError", "Move", "cut_rows", "map_rows", "move_rows"}
     tested = {name for case in CASES for name in case.operations} | set(ANSWERS)
     assert tested == public | {f"TensorMap.{name}" for name in METHODS}
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..._types.conversion import check_not_narrowed
 from ..._types.entry import LabelsEntry
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
@@ -165,6 +166,7 @@ def apply_to_row(row: jax.Array, module: Callable[[jax.Array], jax.Array]) -> ja
 
 def result_size(module: Any, n_properties: int, dtype: Any, key: LabelsEntry) -> int:
     """How many properties the module of a block gives for so many of them."""
+    check_not_narrowed(dtype)  # before JAX warns of it, and goes on
     vector = jax.ShapeDtypeStruct((n_properties,), dtype)
     try:
         return eqx.filter_eval_shape(apply_to_row, vector, module).shape[-1]
