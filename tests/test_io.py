@@ -281,7 +281,8 @@ def test_text_files_are_refused(tmp_path: Path, data: Any, load: Any, load_buffe
     mio.save(path, data)
     with path.open("r") as file, pytest.raises(TypeError, match="'rb'"):
         load(file)
-    with path.open("w") as file, pytest.raises(TypeError):
+    text: Any = path.open("w")
+    with text as file, pytest.raises(TypeError):
         mio.save(file, data)
     with pytest.raises(TypeError):
         load_buffer("text")

@@ -251,10 +251,7 @@ FILE_DAMAGE: dict[str, tuple[bytes, str]] = {
     "much data after it": (FILE + bytes(100_000), "followed by other data"),
     "data before it": (b"#!/bin/sh\n" + FILE, "before the archive"),
     "archive before it": (zipped(("a", b"b")) + FILE, "before the archive"),
-    "compressed": (
-        zipped(*MEMBERS.items(), compression=zipfile.ZIP_DEFLATED),
-        "compressed",
-    ),
+    "unknown compression": (patched(DIRECTORY + 10, b"\x5d\0"), "method 93"),
     "encrypted": (patched(DIRECTORY + 8, b"\1"), "encrypted"),
     "later version": (patched(DIRECTORY + 6, b"\xff"), "version"),
     "checksum": (patched(DIRECTORY + 16, b"\0\0\0\0"), "'keys.npy' is damaged"),
