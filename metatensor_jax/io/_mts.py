@@ -20,6 +20,7 @@ from .._types.facade import implements
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
 from ._archive import Archive, File, Writer, read_file, unloadable, written_file
+from ._fit import make_block
 from ._npy import (
     Parts,
     check_labels,
@@ -230,7 +231,7 @@ class _Reader:
             for name in self._parameters.get(folder, [])
         }
         try:
-            return TensorBlock(values, samples, components, properties, gradients)
+            return make_block(values, samples, components, properties, gradients)
         except (TypeError, ValueError) as error:
             where = f"in '{folder}', " if folder else ""
             self._archive.fail(f"{where}{error}", error)

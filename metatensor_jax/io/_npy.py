@@ -32,6 +32,9 @@ _SMALL = 1 << 12
 #: up to so many entries, Python's sets are faster than NumPy
 _FEW = 64
 
+#: how most files begin, and the length of most headers
+_VERSION_1, _USUAL = b"\x93NUMPY\1\0", 128
+
 Parts = tuple[bytes, bytes | memoryview]
 
 
@@ -90,9 +93,9 @@ class _Header(NamedTuple):
             self.refuse_size(size - self.length)
 
 
-def decode(data: memoryview) -> np.ndarray:
+def _view(header: _Header, data: memoryview) -> np.ndarray:
     """The array in these bytes, a view of them. Raises ``ValueError`` if damaged."""
-    length, shape, order, dtype, size = header = _parsed(_header_of(data))
+    length, shape, order, dtype, size = header
     if len(data) - length != size:
         header.refuse_size(len(data) - length)
     if size == 0:
@@ -100,11 +103,12 @@ def decode(data: memoryview) -> np.ndarray:
     return np.ndarray(shape, dtype, data, length, None, order)
 
 
-def _header_of(data: memoryview) -> bytes:
-    start = bytes(data[:12])
-    if start[:8] == b"\x93NUMPY\1\0" and len(start) == 12:
-        return bytes(data[: 10 + start[8] + (start[9] << 8)])
-    version = npy.read_magic(io.BytesIO(start))
+def _header_of(data: memoryview | bytes) -> bytes:
+    start = bytes(data[:_USUAL])
+    if start.startswith(_VERSION_1) and len(start) == _USUAL:
+        length = 10 + start[8] + (start[9] << 8)
+        return start if length == _USUAL else bytes(data[:length])
+    version = npy.read_magic(io.BytesIO(start[:8]))
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"unknown version {version} of the npy format")
     begin = 10 if version == (1, 0) else 12
@@ -152,11 +156,17 @@ def encode_values(values: Any) -> Parts:
 
 def decode_values(data: memoryview) -> np.ndarray:
     """The values of a block, in the byte order of this machine."""
-    array = decode(data)
+    array = _view(_parsed_for_values(_header_of(data)), data)
     dtype = array.dtype
-    if dtype.itemsize not in _KINDS.get(dtype.kind, ()):
-        raise ValueError(f"{dtype} can not be the values of a block")
     return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+
+
+@_remembered
+def _parsed_for_values(content: bytes) -> _Header:
+    header = _parsed(content)
+    if header.dtype.itemsize not in _KINDS.get(header.dtype.kind, ()):
+        raise ValueError(f"{header.dtype} can not be the values of a block")
+    return header
 
 
 def check_values(shape: tuple[int, ...], start: memoryview, size: int) -> None:
@@ -208,6 +218,8 @@ class _LabelHeader(NamedTuple):
     dtype: np.dtype
     #: an entry, as bytes
     entry: struct.Struct
+    #: integers that are bytes of their own need no copy
+    is_plain: bool
 
 
 @_remembered
@@ -226,25 +238,32 @@ def _parsed_for_labels(content: bytes) -> _LabelHeader:
         raise ValueError(f"the records have gaps or two byte orders: {dtype}")
     entry = struct.Struct(f"{dtype.itemsize}s")
     integer = types.pop() if types else np.dtype(np.int32)
-    return _LabelHeader(header, check_names(names), integer, entry)
+    is_plain = integer.isnative and header.length % integer.itemsize == 0
+    return _LabelHeader(header, check_names(names), integer, entry, is_plain)
 
 
-def decode_labels(data: memoryview) -> Labels:
-    """Labels from records of integers. Raises ``ValueError`` if damaged."""
+def decode_labels(data: memoryview | bytes) -> Labels:
+    """Labels from records of integers. Raises ``ValueError`` if damaged.
+
+    :param data: labels from a ``memoryview`` are copies, so that they do not keep a
+        file mapped or a large buffer in memory
+    """
     what = _parsed_for_labels(_header_of(data))
     what.header.check_size(len(data))
     return _make_labels(what, what.header.shape[0], data)
 
 
-def _make_labels(what: _LabelHeader, n: int, data: memoryview) -> Labels:
+def _make_labels(what: _LabelHeader, n: int, data: memoryview | bytes) -> Labels:
     """Labels from the first ``n`` entries."""
-    names, start = what.names, what.header.length
-    values = np.ndarray((n, len(names)), what.dtype, data, start)
+    header, names, dtype, entry, is_plain = what
+    start = header.length
+    values = np.ndarray((n, len(names)), dtype, data, start)
     if 0 < n <= _FEW and names:
-        content = data[start : start + values.nbytes]
-        if len(set(what.entry.iter_unpack(content))) == n:
+        content = data[start : start + n * entry.size]
+        if len(set(entry.iter_unpack(content))) == n:
             # names and entries were checked
-            return Labels._make(names, values.astype(np.int32))
+            is_own = is_plain and type(data) is bytes
+            return Labels._make(names, values if is_own else values.astype(np.int32))
     return Labels(names, values)
 
 
@@ -265,7 +284,7 @@ def labels_decoder() -> Callable[[memoryview], Labels]:
         content = bytes(data)
         labels = known.get(content)
         if labels is None:
-            labels = known[content] = decode_labels(data)
+            labels = known[content] = decode_labels(content)
         return labels
 
     return decode_once

@@ -95,16 +95,17 @@ def _read_entry(data: memoryview, at: int, stop: int) -> tuple[Member, int]:
     """The member whose entry is at ``at``, and where the next entry is."""
     if at + _ENTRY_READ.size > stop:
         raise ValueError("its directory is cut")
-    signature, version, flags, method, *rest = _ENTRY_READ.unpack_from(data, at)
-    crc, packed, size, n_name, n_extra, n_comment, start = rest
+    signature, version, flags, method, crc, packed, size, n_name, n_extra, n_comment, (
+        start
+    ) = _ENTRY_READ.unpack_from(data, at)
     extra_at = at + _ENTRY_READ.size + n_name
     comment_at = extra_at + n_extra
     after = comment_at + n_comment
     if signature != b"PK\1\2" or after > stop:
         raise ValueError("its directory is damaged")
+    raw = bytes(data[extra_at - n_name : extra_at])
     # without the flag, names are in the encoding of the first PCs
-    encoding = "utf-8" if flags & _UTF8 else "cp437"
-    name = str(data[extra_at - n_name : extra_at], encoding)
+    name = raw.decode("utf-8" if flags & _UTF8 or raw.isascii() else "cp437")
     if version & 0xFF > _MAX_VERSION:
         raise ValueError(f"member '{name}' needs version {version / 10} of ZIP")
     if _IN_ZIP64 in (packed, size, start):
