@@ -98,13 +98,13 @@ class Archive:
             self.fail("several members are at the same place")
 
     def _check(self, member: Member) -> None:
-        name, _, method, _, packed, size, _ = member
+        name, flags, method, _, packed, size, _ = member
         path = f"/{name}/"
         if "//" in path or "/." in path or "\\" in path or "\0" in path:
             self._check_path(name)
         if name in self._members:
             self.fail(f"member '{name}' is there twice")
-        if member.flags & ENCRYPTED:
+        if flags & ENCRYPTED:
             self.fail(f"member '{name}' is encrypted")
         if method == STORED:
             if packed != size:

@@ -8,12 +8,15 @@ the words, and the last one.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from .._types.block import TensorBlock
 from .._types.labels import Labels
+from .._types.structure import BlockStructure
+from .._types.tensor import TensorMap
 
 #: up to so many integers, Python's ``min`` and ``max`` are faster than NumPy's
 _FEW = 256
@@ -32,12 +35,37 @@ def make_block(
     :param gradients: blocks that this function made
     """
     components = tuple(components)
-    parts = values, samples, components, properties
-    if _fits(*parts) and all(
-        [_gradient_fits(*item, *parts) for item in gradients.items()]
-    ):
-        return TensorBlock._make(*parts, gradients)
-    return TensorBlock(*parts, gradients)
+    fits = _fits(values, samples, components, properties)
+    for name, gradient in gradients.items():
+        fits = fits and _gradient_fits(
+            name, gradient, values, samples, components, properties
+        )
+    make = TensorBlock._make if fits else TensorBlock
+    return make(values, samples, components, properties, gradients)
+
+
+def make_map(
+    keys: Labels, blocks: Sequence[TensorBlock], info: Mapping[str, str]
+) -> TensorMap:
+    """A map, see :class:`TensorMap`; its digest is made when it is asked for.
+
+    :param blocks: one for each key, that :func:`make_block` made
+    :param info: text
+    """
+    kinds = [(_kind(block._structure), block._leaves[0].dtype) for block in blocks]
+    if kinds and kinds.count(kinds[0]) == len(kinds) == len(keys):
+        return TensorMap._make(keys, blocks, tuple(sorted(info.items())))
+    return TensorMap(keys, blocks, info)
+
+
+def _kind(structure: BlockStructure) -> tuple:
+    """What must be the same for all blocks of a map: all names."""
+    return (
+        structure.sample_names,
+        structure.properties._names,
+        [labels._names for labels in structure.components],
+        [(name, _kind(gradient)) for name, gradient in structure.gradients],
+    )
 
 
 def _fits(
@@ -73,10 +101,7 @@ def _gradient_fits(
         and structure.sample_names[:1] == ("sample",)
         and structure.properties is properties
         and n >= 0
-        and all(
-            own is labels
-            for own, labels in zip(structure.components[n:], components, strict=True)
-        )
+        and all(map(operator.is_, structure.components[n:], components))
         and gradient._leaves[0].dtype == values.dtype
         and _rows_fit(structure.samples, len(samples._values))
     )

@@ -20,7 +20,7 @@ from .._types.facade import implements
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
 from ._archive import Archive, File, Writer, read_file, unloadable, written_file
-from ._fit import make_block
+from ._fit import make_block, make_map
 from ._npy import (
     Parts,
     check_labels,
@@ -180,7 +180,7 @@ def _load_map(data: memoryview, name: str) -> TensorMap:
         info = archive.take("info.json", _decode_info, _check_info)
     archive.finish()
     try:
-        return TensorMap(keys, blocks, info)
+        return make_map(keys, blocks, info)
     except (TypeError, ValueError) as error:
         archive.fail(str(error), error)
 
@@ -222,14 +222,13 @@ class _Reader:
             components.append(self._labels(member))
         if properties is None:
             properties = self._labels(f"{folder}properties.npy")
-        shape = (len(samples), *map(len, components), len(properties))
+        axes = [samples, *components, properties]
         values = self._archive.take(
-            f"{folder}values.npy", decode_values, partial(check_values, shape)
+            f"{folder}values.npy", decode_values, partial(check_values, axes)
         )
-        gradients = {
-            name: self.block(f"{folder}gradients/{name}/", properties)
-            for name in self._parameters.get(folder, [])
-        }
+        gradients = {}
+        for name in self._parameters.get(folder, ()):
+            gradients[name] = self.block(f"{folder}gradients/{name}/", properties)
         try:
             return make_block(values, samples, components, properties, gradients)
         except (TypeError, ValueError) as error:
@@ -243,9 +242,8 @@ class _Reader:
 def _parameters(archive: Archive, members: set[str]) -> dict[str, list[str]]:
     """The gradient parameters in each folder of the archive."""
     found: dict[str, set[str]] = {}
-    for place in {member.rpartition("/")[0] for member in members}:
-        if "gradients/" not in place:
-            continue
+    inside = [member for member in members if "gradients/" in member]
+    for place in {member.rpartition("/")[0] for member in inside}:
         parts = place.split("/")
         if len(parts) > 2 * _MAX_DEPTH + 3:  # blocks/<i>/ ... /components
             where = f"'{place[:40]}...'"

@@ -169,8 +169,9 @@ def _parsed_for_values(content: bytes) -> _Header:
     return header
 
 
-def check_values(shape: tuple[int, ...], start: memoryview, size: int) -> None:
-    """Raise if values that begin like this, of so many bytes, do not have the shape."""
+def check_values(axes: list[Labels], start: memoryview, size: int) -> None:
+    """Raise if values that begin like this, of so many bytes, are not for the axes."""
+    shape = tuple(map(len, axes))
     header = _parsed(_header_of(start))
     header.check_size(size)
     if header.shape != shape:

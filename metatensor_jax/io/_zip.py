@@ -6,8 +6,9 @@ files have thousands of them. What is written here is read by it, and by metaten
 
 from __future__ import annotations
 
+import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 STORED, DEFLATED = 0, 8
@@ -50,6 +51,10 @@ class Member(NamedTuple):
     start: int
 
 
+#: from a tuple, as ``Member._make``, in half the time
+_make_member: Callable[[tuple], Member] = functools.partial(tuple.__new__, Member)
+
+
 # --- reading -----------------------------------------------------------------------
 
 
@@ -59,13 +64,10 @@ def read_directory(data: memoryview) -> tuple[list[Member], int]:
     :raises ValueError: anything that is not as it should be
     """
     count, start, stop = _find_directory(data)
-    members, at = [], start
-    while at < stop:
-        member, at = _read_entry(data, at, stop)
-        members.append(member)
+    members = list(_read_entries(data[start:stop]))
     if count != len(members):
         raise ValueError(f"it should have {count} members, but has {len(members)}")
-    if min((member.start for member in members), default=0) != 0:
+    if members and min([member.start for member in members]) != 0:
         raise ValueError("there is other data before the archive")
     return members, start
 
@@ -91,30 +93,32 @@ def _find_directory(data: memoryview) -> tuple[int, int, int]:
     return count, start, stop
 
 
-def _read_entry(data: memoryview, at: int, stop: int) -> tuple[Member, int]:
-    """The member whose entry is at ``at``, and where the next entry is."""
-    if at + _ENTRY_READ.size > stop:
-        raise ValueError("its directory is cut")
-    signature, version, flags, method, crc, packed, size, n_name, n_extra, n_comment, (
-        start
-    ) = _ENTRY_READ.unpack_from(data, at)
-    extra_at = at + _ENTRY_READ.size + n_name
-    comment_at = extra_at + n_extra
-    after = comment_at + n_comment
-    if signature != b"PK\1\2" or after > stop:
-        raise ValueError("its directory is damaged")
-    raw = bytes(data[extra_at - n_name : extra_at])
-    # without the flag, names are in the encoding of the first PCs
-    name = raw.decode("utf-8" if flags & _UTF8 or raw.isascii() else "cp437")
-    if version & 0xFF > _MAX_VERSION:
-        raise ValueError(f"member '{name}' needs version {version / 10} of ZIP")
-    if _IN_ZIP64 in (packed, size, start):
-        extra = data[extra_at:comment_at]
-        size, packed, start = _read_zip64(name, extra, (size, packed, start))
-    return Member(name, flags, method, crc, packed, size, start), after
+def _read_entries(directory: memoryview) -> Iterator[Member]:
+    """The members whose entries are in these bytes, one after the other."""
+    at, end = 0, len(directory)
+    while at < end:
+        name_at = at + _ENTRY_READ.size
+        if name_at > end:
+            raise ValueError("its directory is cut")
+        entry = _ENTRY_READ.unpack_from(directory, at)
+        signature, version, flags, method, crc, packed, size = entry[:7]
+        n_name, n_extra, n_comment, start = entry[7:]
+        extra_at = name_at + n_name
+        at = extra_at + n_extra + n_comment
+        if signature != b"PK\1\2" or at > end:
+            raise ValueError("its directory is damaged")
+        raw = bytes(directory[name_at:extra_at])
+        # without the flag, names are in the encoding of the first PCs
+        name = raw.decode("utf-8" if flags & _UTF8 or raw.isascii() else "cp437")
+        if version & 0xFF > _MAX_VERSION:
+            raise ValueError(f"member '{name}' needs version {version / 10} of ZIP")
+        if packed == _IN_ZIP64 or size == _IN_ZIP64 or start == _IN_ZIP64:
+            extra = directory[extra_at : extra_at + n_extra]
+            size, packed, start = _read_zip64(extra, (size, packed, start))
+        yield _make_member((name, flags, method, crc, packed, size, start))
 
 
-def _read_zip64(name: str, extra: memoryview, numbers: Sequence[int]) -> list[int]:
+def _read_zip64(extra: memoryview, numbers: Sequence[int]) -> list[int]:
     """These numbers; those that do not fit in an entry are in a field after it."""
     at = 0
     while at + 4 <= len(extra):
@@ -128,9 +132,10 @@ def _read_zip64(name: str, extra: memoryview, numbers: Sequence[int]) -> list[in
 
 def data_start(data: memoryview, start: int) -> int | None:
     """Where the data of a member starts; None if its header is not at ``start``."""
-    if start + _LOCAL.size > len(data):
+    try:
+        signature, name, extra = _LOCAL_SIZES.unpack_from(data, start)
+    except struct.error:  # beyond the end
         return None
-    signature, name, extra = _LOCAL_SIZES.unpack_from(data, start)
     return start + _LOCAL.size + name + extra if signature == b"PK\3\4" else None
 
 
