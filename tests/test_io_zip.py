@@ -1,6 +1,7 @@
 """The records of the archives: as zipfile and metatensor read and write them."""
 
 import io
+import struct
 import zipfile
 from collections.abc import Callable
 from types import ModuleType
@@ -60,6 +61,20 @@ def test_records_of_zip64(monkeypatch: pytest.MonkeyPatch, size: int, members: i
     theirs = metatensor.io.load_buffer(content)
     for i, block in enumerate(saved):
         np.testing.assert_array_equal(theirs.block_by_id(i).values, block.values)
+
+
+@pytest.mark.parametrize("start", [1 << 40, 1 << 63, (1 << 64) - 1])
+@pytest.mark.parametrize("size", [22, 1 << 63, (1 << 64) - 1])
+def test_places_beyond_any_file(monkeypatch: pytest.MonkeyPatch, start: int, size: int):
+    # such numbers are more than Python's functions take, which was another error
+    plain = mio.save_buffer(TensorMap(Labels.empty("k"), [], {"a": "b"}))
+    monkeypatch.setattr(_zip, "MAX_SIZE", 100)
+    content = bytes(mio.save_buffer(mio.load_buffer(plain)))
+    at = content.rindex(struct.pack("<HH", 1, 24))
+    large = struct.pack("<QQQ", size, size, start)
+    content = content[: at + 4] + large + content[at + 28 :]
+    with pytest.raises(ValueError, match="can not load"):
+        mio.load_buffer(content)
 
 
 def test_large_records_of_zipfile():

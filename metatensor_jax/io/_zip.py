@@ -67,8 +67,11 @@ def read_directory(data: memoryview) -> tuple[list[Member], int]:
     members = list(_read_entries(data[start:stop]))
     if count != len(members):
         raise ValueError(f"it should have {count} members, but has {len(members)}")
-    if members and min([member.start for member in members]) != 0:
+    starts = [member.start for member in members]
+    if members and min(starts) != 0:
         raise ValueError("there is other data before the archive")
+    if members and max(starts) >= start:
+        raise ValueError("a member is said to be after the end")
     return members, start
 
 
