@@ -204,17 +204,16 @@ class Writer:
 
     def add(self, name: str, *parts: bytes | memoryview) -> None:
         """Add a member, made of these parts one after the other."""
-        size, crc = 0, 0
+        size, crc = sum(map(len, parts)), 0
+        if size <= _SMALL:
+            parts = (b"".join(parts),)
         for part in parts:
-            size += len(part)
             crc = zlib.crc32(part, crc)
         header, entry = write_member(name, crc, size, self._at)
         self._entries.append(entry)
         self._at += len(header) + size
-        if size <= _SMALL:
-            self._file.write(b"".join((header, *parts)))
-            return
-        for part in (header, *parts):
+        self._file.write(header)
+        for part in parts:
             self._file.write(part)
 
     def close(self) -> None:

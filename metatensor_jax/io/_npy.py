@@ -200,9 +200,9 @@ def labels_encoder() -> Callable[[Labels], Parts]:
     known: dict[bytes, Parts] = {}
 
     def encode_once(labels: Labels) -> Parts:
-        if not labels.is_static or labels._values.nbytes > _SMALL:
+        digest = labels._digest
+        if digest is None or labels._values.nbytes > _SMALL:
             return encode_labels(labels)
-        digest = labels.digest
         parts = known.get(digest)
         if parts is None:
             parts = known[digest] = encode_labels(labels)

@@ -157,14 +157,25 @@ def write_member(name: str, crc: int, size: int, start: int) -> tuple[bytes, byt
         if size > MAX_SIZE:
             local_extra = struct.pack("<HHQQ", 1, 16, size, size)
         local_size = _IN_ZIP64 if local_extra else size
+    n_name, n_extra = len(raw), len(extra)
     header = _LOCAL.pack(
-        *(b"PK\3\4", version, flags, STORED, _DATE, crc, local_size, local_size),
-        *(len(raw), len(local_extra)),
+        b"PK\3\4",
+        version,
+        flags,
+        STORED,
+        _DATE,
+        crc,
+        local_size,
+        local_size,
+        n_name,
+        len(local_extra),
     )
-    entry_size = _IN_ZIP64 if extra else size
+    if extra:
+        size = _IN_ZIP64
+    # no comment, the first disk, no text
+    rest = (n_name, n_extra, 0, 0, 0, _PERMISSIONS, offset)
     entry = _ENTRY.pack(
-        *(b"PK\1\2", _MADE_BY, version, flags, STORED, _DATE, crc),
-        *(entry_size, entry_size, len(raw), len(extra), 0, 0, 0, _PERMISSIONS, offset),
+        b"PK\1\2", _MADE_BY, version, flags, STORED, _DATE, crc, size, size, *rest
     )
     return header + raw + local_extra, entry + raw + extra
 
