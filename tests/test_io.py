@@ -22,6 +22,7 @@ from files import (
     every_dtype,
     every_object,
     every_tensor,
+    owner,
     peak_memory,
 )
 from hypothesis import given, strategies as st
@@ -411,14 +412,6 @@ def test_suffix_is_added_with_a_warning(tmp_path: Path, name: str, expected: str
 
 
 # --- mapped reading ----------------------------------------------------------------
-
-
-def owner(array: np.ndarray) -> Any:
-    """What holds the memory of an array."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    return base.obj if isinstance(base, memoryview) else base
 
 
 @pytest.mark.parametrize("load", [mio.load, mio.load_block])

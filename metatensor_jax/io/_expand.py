@@ -17,11 +17,11 @@ MAX_DEFLATE = 4 * 258
 #: one of LZMA, for which there is no such rule, holds about 7,000 zeros
 _MAX_LZMA = 1 << 13
 #: compressed bytes that are given to a decompressor at once, and what it may return
-_STEP, _PIECE = 1 << 16, 1 << 20
+_STEP, _PIECE = 1 << 16, 1 << 17
 
 
 def expand(packed: memoryview, method: int, size: int) -> Iterator[bytes]:
-    """The content of a member in pieces of at most 1 MB.
+    """The content of a member in pieces of at most 128 kB.
 
     :param packed: the compressed bytes
     :param method: which of :data:`METHODS`
