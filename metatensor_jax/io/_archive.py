@@ -202,19 +202,20 @@ class Writer:
         self._at = 0
         self._entries: list[bytes] = []
 
-    def add(self, name: str, *parts: bytes | memoryview) -> None:
+    def add(self, name: str, start: bytes, data: bytes | memoryview = b"") -> None:
         """Add a member, made of these parts one after the other."""
-        size, crc = sum(map(len, parts)), 0
+        size = len(start) + len(data)
         if size <= _SMALL:
-            parts = (b"".join(parts),)
-        for part in parts:
-            crc = zlib.crc32(part, crc)
+            start, data = start + data, b""
+        crc = zlib.crc32(start)
+        if data:
+            crc = zlib.crc32(data, crc)
         header, entry = write_member(name, crc, size, self._at)
         self._entries.append(entry)
         self._at += len(header) + size
-        self._file.write(header)
-        for part in parts:
-            self._file.write(part)
+        self._file.write(header + start)
+        if data:
+            self._file.write(data)
 
     def close(self) -> None:
         """Write the directory of the archive."""

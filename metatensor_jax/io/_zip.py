@@ -148,7 +148,7 @@ def data_start(data: memoryview, start: int) -> int | None:
 def write_member(name: str, crc: int, size: int, start: int) -> tuple[bytes, bytes]:
     """The header of a stored member that is written at ``start``, and its entry."""
     raw = name.encode()
-    flags = 0 if len(raw) == len(name) else _UTF8
+    flags = 0 if name.isascii() else _UTF8
     local_extra = extra = b""
     version, local_size, offset = _PLAIN, size, start
     if size > MAX_SIZE or start > MAX_SIZE:
