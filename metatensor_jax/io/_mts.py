@@ -56,9 +56,9 @@ def load(file: File, use_numpy: bool = False) -> TensorMap:
     The values are NumPy arrays in the mapped file: loading copies nothing, and data is
     read from disk when it is used. Only what another program has compressed (DEFLATE,
     BZIP2 or LZMA) or stored in another byte order is in memory, as numbers of this
-    machine. dtypes are kept. JAX narrows 64-bit arguments of
-    compiled functions without a word, unless its 64-bit mode is enabled: convert right
-    after loading, see :meth:`TensorMap.to`.
+    machine. dtypes are kept. JAX narrows 64-bit arguments of compiled functions without
+    a word, unless its 64-bit mode is enabled: convert right after loading, see
+    :meth:`TensorMap.to`.
 
     While the arrays are in use, the file must not be changed in place, as the data
     would change or be gone. :func:`save` never does that, it puts a new file in its
