@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import tracemalloc
+import warnings
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -98,6 +100,24 @@ def npy(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
+
+
+def zipped(*members: tuple[str, bytes], **options: Any) -> bytes:
+    """These members as an archive that Python's ``zipfile`` makes."""
+    file = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(file, "w", **options) as archive:
+        warnings.simplefilter("ignore")  # about names that are there twice
+        for name, content in members:
+            archive.writestr(zipfile.ZipInfo(name), content, archive.compression)
+    return file.getvalue()
+
+
+def owner(array: np.ndarray) -> Any:
+    """What holds the memory of an array."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base.obj if isinstance(base, memoryview) else base
 
 
 def peak_memory(function: Callable[[], Any]) -> tuple[Any, int]:

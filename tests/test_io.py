@@ -22,6 +22,7 @@ from files import (
     every_dtype,
     every_object,
     every_tensor,
+    owner,
     peak_memory,
 )
 from hypothesis import given, strategies as st
@@ -281,7 +282,8 @@ def test_text_files_are_refused(tmp_path: Path, data: Any, load: Any, load_buffe
     mio.save(path, data)
     with path.open("r") as file, pytest.raises(TypeError, match="'rb'"):
         load(file)
-    with path.open("w") as file, pytest.raises(TypeError):
+    text: Any = path.open("w")
+    with text as file, pytest.raises(TypeError):
         mio.save(file, data)
     with pytest.raises(TypeError):
         load_buffer("text")
@@ -410,14 +412,6 @@ def test_suffix_is_added_with_a_warning(tmp_path: Path, name: str, expected: str
 
 
 # --- mapped reading ----------------------------------------------------------------
-
-
-def owner(array: np.ndarray) -> Any:
-    """What holds the memory of an array."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    return base.obj if isinstance(base, memoryview) else base
 
 
 @pytest.mark.parametrize("load", [mio.load, mio.load_block])

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from builders import tensor
@@ -18,6 +19,7 @@ from files import (
     every_object,
     every_tensor,
     npy,
+    zipped,
 )
 
 from metatensor_jax import Labels, TensorBlock, TensorMap, io as mio
@@ -149,6 +151,23 @@ def test_byte_order_and_memory_order(
     # only its NumPy reader knows the order of Fortran
     theirs = metatensor.io.load_block_buffer(data, use_numpy=fortran)
     assert_same_bits(np.asarray(theirs.values, dtype), expected)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_map_in_the_other_byte_order(method: int):
+    saved = tensor((3, 0), (2,), gradients=NESTED, dtype="float32")
+    members = []
+    with zipfile.ZipFile(io.BytesIO(mio.save_buffer(saved))) as archive:
+        for name in archive.namelist():
+            array = np.load(io.BytesIO(archive.read(name)))
+            members.append((name, npy(array.astype(array.dtype.newbyteorder(">")))))
+    loaded = mio.load_buffer(zipped(*members, compression=method))
+    assert_identical(loaded, saved)
+    assert loaded.keys.values.dtype.isnative
+    assert all(leaf.dtype.isnative for leaf in jax.tree.leaves(loaded))
+    # and it can be used and saved as any other
+    assert mio.save_buffer(loaded) == mio.save_buffer(saved)
+    assert_identical(loaded.to("jax").to("numpy"), saved)
 
 
 def test_version_2_of_the_npy_format():
