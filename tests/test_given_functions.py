@@ -28,7 +28,7 @@ def values(tensor: mts.TensorMap) -> np.ndarray:
     return np.asarray(tensor.block().values)
 
 
-# --- as they are now ---------------------------------------------------------------------
+# --- as they are now -----------------------------------------------------------------
 
 
 class Scale:
@@ -98,7 +98,7 @@ def test_a_module_of_plain_python_in_a_module_map_is_as_it_is_now() -> None:
     np.testing.assert_array_equal(values(model(make())), 3 * X)
 
 
-# --- not kept --------------------------------------------------------------------------
+# --- not kept ------------------------------------------------------------------------
 
 
 class Weights:
@@ -180,7 +180,7 @@ def test_the_number_of_plans_is_bounded() -> None:
     assert len(plan._kept) <= plan._N_PLANS
 
 
-# --- Python values ------------------------------------------------------------------------
+# --- Python values -------------------------------------------------------------------
 
 
 def _flagged(row: Any, flag: bool, name: str, n: int) -> Any:

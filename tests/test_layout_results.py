@@ -501,6 +501,59 @@ def test_operation(name, systems, seed):
     assert_same_rows(result, OPERATIONS[name](maps, own_samples(padded)))
 
 
+def without_jit(function: Callable[..., Any], batch: Any) -> Any:
+    with jax.disable_jit():
+        return function(batch)
+
+
+WAYS: dict[str, Callable[..., Any]] = {
+    "eager, NumPy": lambda function, batch: function(batch),
+    "eager, JAX": lambda function, batch: function(jax.device_put(batch)),
+    "jit": lambda function, batch: jax.jit(function)(batch),
+    "disable_jit": without_jit,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation_on_a_batch_with_room_to_spare_in_all_ways(name, way):
+    systems = [System.random(4, (1, 8, 1)), System.random(7, (8,))]
+    maps = random_maps(systems, 3)
+    padded = filled(LAYOUT.pad(maps), np.nan)
+
+    def function(batch: PaddedBatch) -> Any:
+        return OPERATIONS[name](batch, batch.out_samples)
+
+    result = LAYOUT.unpad(WAYS[way](function, padded), padded.systems)
+    assert_same_rows(result, OPERATIONS[name](maps, own_samples(padded)))
+
+
+def test_modules_on_a_batch_compile_few_programs_outside_of_jit(compiled):
+    keys = Labels("center_type", [[t] for t in (1, 6, 7, 8)])
+    xyz, p = Labels.range("xyz", 3), Labels.range("p", 5)
+    rng = np.random.default_rng(0)
+
+    def block(n: int) -> TensorBlock:
+        rows = Labels(["system", "atom"], [[i // 3, i % 3] for i in range(n)])
+        labels = Labels(
+            ["sample", "system", "atom"], [[i, i // 3, 0] for i in range(n)]
+        )
+        slopes = TensorBlock(rng.random((n, 3, 5), np.float32), labels, [xyz], p)
+        values = rng.random((n, 5), np.float32)
+        return TensorBlock(values, rows, [], p, {"positions": slopes})
+
+    tensor = TensorMap(keys, [block(n) for n in (9, 7, 4, 2)])
+    batch = Layout.fit(tensor, systems=4).pad(tensor)
+    modules = [eqx.nn.MLP(5, 2, 8, 2, key=key) for key in jax.random.split(KEY, 4)]
+    model = ModuleMap(keys, modules)
+    compiled()
+    model(batch.tensors)
+    assert compiled() < 10
+
+
+KEY = jax.random.key(0)
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_derivative_of_operation(name):
     maps = random_maps(BATCH)

@@ -77,8 +77,8 @@ def extra_components(name: str, blocks: Sequence[Draft]) -> tuple[Labels, ...]:
         for x, extra in zip(blocks, extras, strict=True)
         if len(x.components) == depth
     ]
-    same_names = all([extra == deepest[0] for extra in deepest])
-    if not (same_names and all([_same_entries(x, deepest[0]) for x in extras])):
+    same_names = all(extra == deepest[0] for extra in deepest)
+    if not (same_names and all(_same_entries(x, deepest[0]) for x in extras)):
         shown = [[(labels.names[0], len(labels)) for labels in x] for x in extras]
         raise NotEqualError(
             f"gradients with respect to '{name}' should have the same components in "

@@ -116,7 +116,7 @@ def _all_same(samples: Sequence[Labels]) -> bool:
     return all(labels == samples[0] for labels in samples[1:])
 
 
-# --- rows that stay apart --------------------------------------------------------------
+# --- rows that stay apart ------------------------------------------------------------
 
 
 def _follow(links: Sequence[Link], n_rows: int) -> tuple[list[Route], list[Labels]]:
@@ -176,7 +176,7 @@ def _to(destinations: Sequence[Index], routes: Sequence[Route]) -> list[Route]:
     ]
 
 
-# --- rows that are added to others -----------------------------------------------------
+# --- rows that are added to others ---------------------------------------------------
 
 
 def _add_up(links: Sequence[Link], n_rows: int) -> Routes:

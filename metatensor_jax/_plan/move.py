@@ -173,7 +173,7 @@ def _rows_along(pieces: Sequence[Piece], n: int, how: Arranged) -> Rows:
     elif how.once(_is_one_to_one, destinations, n):
         op = Place(picks, tuple(destinations), n, axis=0)  # type: ignore[arg-type]
     else:
-        if dtype == bool:
+        if dtype.kind == "b":
             raise TypeError("can not add up bool values: convert them first")
         known = tuple([x if isinstance(x, np.ndarray) else None for x in destinations])
         nodes += [x for x in destinations if isinstance(x, Node)]

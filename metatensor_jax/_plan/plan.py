@@ -95,11 +95,8 @@ _N_PLANS = 64
 
 
 def _is_worth_keeping(inputs: Sequence[Input]) -> bool:
-    n_rows = 0
-    for structure, specs in inputs:
-        # traced labels are equal only in name: what is planned for them fits all
-        n_rows += sum([spec.shape[0] if spec.shape else 1 for spec in specs])
-    return n_rows <= _MANY_ROWS
+    shapes = [spec.shape for _, specs in inputs for spec in specs]
+    return sum([shape[0] for shape in shapes if shape]) <= _MANY_ROWS
 
 
 class _Kept:

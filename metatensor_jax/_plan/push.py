@@ -64,7 +64,7 @@ class RowFunction(NamedTuple):
 
     @property
     def has_derivative(self) -> bool:
-        """Not if its result is boolean or integer; but moves and sums move gradients."""
+        """Not if its result is boolean or integer; but moves and sums have one."""
         moves = self.rearranges or self.linear is not False
         return moves or self.dtype is None or is_inexact(self.dtype)
 

@@ -45,7 +45,9 @@ class Batch:
         :param arrays: what each of them reads
         """
         operands = []
-        for column, of_ops in zip(self._columns, zip(*arrays), strict=True):
+        for column, of_ops in zip(
+            self._columns, zip(*arrays, strict=True), strict=True
+        ):
             buffer = aligned((self._capacity, *column.row_shape), column.dtype)
             column.read(of_ops, buffer[: self._n_rows])
             # real rows, so that filling up gives no NaN that was not there before

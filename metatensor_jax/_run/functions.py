@@ -103,9 +103,27 @@ def _holds_nothing(function: Any) -> bool:
 def is_fixed_static(static: Any) -> bool:
     """The same for what :func:`partition` has found to be no data."""
     structure, rest = static
-    return all(x is None or _is_fixed_value(x[0]) for x in rest) and _is_fixed_tree(
-        structure
-    )
+    values = all(x is None or _is_fixed_value(x[0]) for x in rest)
+    return values and _is_fixed_structure(structure)
+
+
+#: what was found to be fixed. It lasts anyway, so nothing is kept by this
+_fixed_structures: set[Any] = set()
+_MANY_STRUCTURES = 1024
+
+
+def _is_fixed_structure(structure: Any) -> bool:
+    try:
+        if structure in _fixed_structures:
+            return True
+    except TypeError:  # something in it is no key: there is no program for it
+        return False
+    fixed = _is_fixed_tree(structure)
+    if fixed:
+        if len(_fixed_structures) >= _MANY_STRUCTURES:
+            _fixed_structures.clear()
+        _fixed_structures.add(structure)
+    return fixed
 
 
 def _is_fixed_tree(structure: Any) -> bool:
@@ -181,3 +199,9 @@ def _find_type(function: Function, rows: Any, args: Any) -> jax.ShapeDtypeStruct
     given = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in rows]
     args = plain(args)
     return jax.eval_shape(lambda *x: function(*x, *args), *given)
+
+
+def forget() -> None:
+    """Forget what was found of functions."""
+    _fixed_structures.clear()
+    _fixed_type.cache_clear()

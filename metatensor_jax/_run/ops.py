@@ -1,4 +1,4 @@
-"""What is done to arrays: each operation by JAX, in a program, and by NumPy, on the host.
+"""What is done to arrays: by JAX, in a program, and by NumPy, on the host.
 
 Operations hold index arrays, which are arguments of a compiled program, never
 constants in it. What they read comes from :class:`Program`.

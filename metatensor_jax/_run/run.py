@@ -23,7 +23,15 @@ from jax.core import eval_context
 from .._types.arrays import is_tracer, read_only
 from .._types.conversion import check_not_narrowed
 from .batch import Batch, _compiled
-from .functions import combine, identity, is_fixed, is_fixed_static, partition, plain
+from .functions import (
+    combine,
+    forget,
+    identity,
+    is_fixed,
+    is_fixed_static,
+    partition,
+    plain,
+)
 from .ops import Given, Map, Op
 from .program import Level, Program
 
@@ -54,6 +62,7 @@ def run(
 
 def clear_caches() -> None:
     """Forget all compiled programs of this library."""
+    forget()
     for compiled in (_compiled, _compiled_program):
         compiled.clear_cache()  # type: ignore[attr-defined]
 
@@ -70,7 +79,7 @@ def outside_of_programs() -> Iterator[None]:
         yield
 
 
-# --- which way -------------------------------------------------------------------------
+# --- which way -----------------------------------------------------------------------
 
 
 def is_on_host(arrays: Iterable[Array]) -> bool:
@@ -109,7 +118,7 @@ def _is_fixed(given: Given) -> bool:
     return all(map(is_fixed, functions)) and is_fixed_static(partition(given.args)[1])
 
 
-# --- the ways --------------------------------------------------------------------------
+# --- the ways ------------------------------------------------------------------------
 
 
 def _trace(
@@ -172,7 +181,7 @@ def _on_host(
             op = program.ops[i]
             op = op.bind(given) if isinstance(op, Map) else op
             values[at] = op.read(*[values[j] for j in reads])
-            stays[at] = all([stays[j] for j in reads])
+            stays[at] = all(stays[j] for j in reads)
         for i, array in _functions_of(level, program, values, given):
             values[program.n_given + i] = array
     return _as_they_were(program, arrays, values, stays)
@@ -184,10 +193,9 @@ def _functions_of(
     """The functions of rows of one level, and their results."""
     together: defaultdict[Any, list[int]] = defaultdict(list)
     bound = {}
-    keys = [identity(partition(g.args)[0]) for g in given]
     for i in level.functions:
         op = bound[i] = program.ops[i].bind(given)  # type: ignore[attr-defined]
-        together[_signature(op, program, i, values, keys)].append(i)
+        together[_signature(op, program, i, values)].append(i)
     for members in together.values():
         inputs = [[values[j] for j in program.reads[i]] for i in members]
         key = (tuple(members), tuple([x.dtype for x in inputs[0]]))
@@ -197,9 +205,7 @@ def _functions_of(
         yield from zip(members, batch.run(bound[members[0]], inputs), strict=True)
 
 
-def _signature(
-    op: Map, program: Program, i: int, values: Sequence[Any], keys: Sequence[Any]
-) -> Any:
+def _signature(op: Map, program: Program, i: int, values: Sequence[Any]) -> Any:
     """Functions with equal ones can run as one."""
     rows = tuple([(values[j].shape[1:], values[j].dtype) for j in program.reads[i]])
     dynamic, static = partition(op.args)

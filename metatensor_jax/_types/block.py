@@ -366,9 +366,14 @@ def _copied(leaf: Any) -> Any:
 
 def _check_array(values: Any) -> None:
     if not is_array(values):
+        kind = f"{type(values).__module__}.{type(values).__name__}"
+        root, hint = kind.partition(".")[0], ""
+        if root == "torch":
+            hint = ": take `values.numpy()`"
+        elif root in ("list", "builtins"):
+            hint = ": take `numpy.array(values)`"
         raise TypeError(
-            "the values of a block must be a NumPy or JAX array, not "
-            f"{type(values).__module__}.{type(values).__name__}"
+            f"the values of a block must be a NumPy or JAX array, not {kind}{hint}"
         )
     check_dtype(values.dtype)
 

@@ -11,6 +11,13 @@ import numpy as np
 from .arrays import frozen, read_only
 
 
+class _Platform(NamedTuple):
+    """A device that was asked for by the name of its platform."""
+
+    device: Any
+    is_host: bool
+
+
 class Conversion(NamedTuple):
     """What ``to(...)`` asks for."""
 
@@ -38,7 +45,8 @@ class Conversion(NamedTuple):
         if options.get("dtype") is not None:
             check_dtype(np.dtype(options["dtype"]))
         if isinstance(options.get("device"), str):
-            options["device"] = jax.devices(options["device"])[0]
+            name = options["device"]
+            options["device"] = _Platform(jax.devices(name)[0], name == "cpu")
         return cls(**options)
 
     def apply(self, values: Any) -> Any:
@@ -53,9 +61,14 @@ class Conversion(NamedTuple):
         """This array, where and as it should be."""
         if self.arrays == "numpy":
             return read_only(np.asarray(array))
-        if self.arrays == "jax" or self.device is not None:
+        device = self.device
+        if isinstance(device, _Platform):
+            if device.is_host and self.arrays is None and isinstance(array, np.ndarray):
+                return array  # NumPy's arrays are there already
+            device = device.device
+        if self.arrays == "jax" or device is not None:
             check_not_narrowed(array.dtype)
-            return jax.device_put(array, self.device)
+            return jax.device_put(array, device)
         return array
 
 

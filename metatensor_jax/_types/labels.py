@@ -266,6 +266,8 @@ class Labels:
         if selection._names == self._names:
             positions = self._row_index("Labels.select").find(wanted)
             return positions[positions >= 0]
+        if not selection._names:  # nothing has to agree
+            return np.arange(len(self))
         columns = [self._names.index(name) for name in selection._names]
         return np.flatnonzero(is_among(values[:, columns], wanted))
 

@@ -27,7 +27,7 @@ def check_type(value: Any, name: str, expected: type) -> None:
     if expected is TensorMap and isinstance(value, TensorBlock):
         hint = ": for single blocks see the functions that end with `_block`"
     elif module.partition(".")[0] in ("metatensor", "metatensor_torch", "torch"):
-        hint = ": convert it with `metatensor_jax.interop.from_metatensor`"
+        hint = ": move it by files, `metatensor_jax.io.load_buffer(x.save_buffer())`"
     raise TypeError(
         f"`{name}` must be a metatensor_jax {expected.__name__}, not "
         f"{module}.{type(value).__name__}{hint}"

@@ -164,12 +164,16 @@ def replace_dimension(
         return _relabel(tensor, axis, lambda x: _replaced(x, name, values))
 
     def change(block: TensorBlock) -> TensorBlock:
-        rule = _rule(block, name, values)
+        replaced = _replaced(block.samples, name, values)
 
         def of_samples(labels: Labels, is_gradient: bool) -> Labels:
             if not is_gradient:
-                return _replaced(labels, name, values)
-            return _replaced(labels, name, rule) if name in labels.names else labels
+                return replaced
+            if name not in labels.names:
+                return labels
+            is_rule = isinstance(values, Mapping)
+            rule = values if is_rule else _rule(block.samples, replaced, name)
+            return _replaced(labels, name, rule)
 
         return block._map_labels(samples=of_samples)
 
@@ -197,23 +201,16 @@ def _mapped(column: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
     return np.array(new, np.int64)[inverse]
 
 
-def _rule(block: TensorBlock, name: str, values: Any) -> Any:
-    """New values from old ones, for the gradients of a block."""
-    in_gradients = any(
-        name in inner.samples.names for where, inner in block._walk() if where
-    )
-    if isinstance(values, Mapping) or not in_gradients:
-        return values
-    old = block.samples._host_values("replace_dimension")
-    old = old[:, block.samples.names.index(name)].tolist()
-    new = np.asarray(_spread(values, block.samples)).tolist()
+def _rule(before: Labels, after: Labels, name: str) -> dict[int, int]:
+    """What became of each value of a dimension of samples, for those of gradients."""
     rule: dict[int, int] = {}
-    for before, after in zip(old, new, strict=True):
-        if rule.setdefault(before, after) != after:
+    columns = before.column(name).tolist(), after.column(name).tolist()
+    for old, new in zip(*columns, strict=True):
+        if rule.setdefault(old, new) != new:
             raise MetatensorError(
-                f"gradient samples have the dimension '{name}', and {name}={before} "
-                f"would become both {rule[before]} and {after} there: give each value "
-                "one new value, or remove the gradients before"
+                f"gradient samples have the dimension '{name}', and {name}={old} "
+                f"would become both {rule[old]} and {new} there: give each value one "
+                "new value, or remove the gradients before"
             )
     return rule
 

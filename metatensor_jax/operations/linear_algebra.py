@@ -161,7 +161,7 @@ def _linear_system(
     return TensorMap._make(X.keys, blocks)
 
 
-# --- rows as equations -----------------------------------------------------------------
+# --- rows as equations ---------------------------------------------------------------
 
 
 def _equations(block: TensorBlock) -> Any:

@@ -164,7 +164,9 @@ def var_over_properties_block(block: TensorBlock, property_names: Names) -> Tens
 
 
 def std_over_properties_block(block: TensorBlock, property_names: Names) -> TensorBlock:
-    """The standard deviation over properties of a block that differ in ``property_names`` only.
+    """The standard deviation over properties of a block.
+
+    Properties that differ in ``property_names`` only go together.
 
     Gradients, and what is raised, are those of :func:`std_over_properties`.
 

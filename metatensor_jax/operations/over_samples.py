@@ -123,9 +123,9 @@ def var_over_samples(
 
     :param tensor: a map
     :param sample_names: names of the sample dimensions to reduce over
-    :param out_samples: the samples of the result, in this order; the variance of no sample
-        is zero.
-        If None, they are the groups that are there, sorted. Traced samples need
+    :param out_samples: the samples of the result, in this order; the variance of no
+        sample is zero. If None, they are the groups that are there, sorted. Traced
+        samples need
         ``Labels.range(name, n)`` here: ``batch.out_samples`` for a padded batch.
     :raises MetatensorError: a name that is no sample dimension, or a sample that has no
         place in ``out_samples``
@@ -232,7 +232,9 @@ def var_over_samples_block(
 def std_over_samples_block(
     block: TensorBlock, sample_names: Names, *, out_samples: Labels | None = None
 ) -> TensorBlock:
-    """The standard deviation over samples of a block that differ in ``sample_names`` only.
+    """The standard deviation over samples of a block.
+
+    Samples that differ in ``sample_names`` only go together.
 
     Gradients, and what is raised, are those of :func:`std_over_samples`.
 
@@ -345,7 +347,7 @@ def _reduce(kind: str, x: Draft, groups: _Groups, once: Once) -> Draft:
         return _sum(x, groups, once)
     dtype = x.rows.dtype
     function = {"mean": _mean, "var": _var, "std": _std}[kind]
-    if dtype == bool:
+    if dtype.kind == "b":
         raise TypeError("can not add up bool values: convert them first")
     result = function(_wide(x, kind), groups, once)
     narrow = is_inexact(dtype) and wide_dtype(dtype) != dtype
@@ -481,7 +483,7 @@ def _std(x: Draft, groups: _Groups, once: Once) -> Draft:
     return plan_map(RowFunction(safe_sqrt), [_var(x, groups, once)])
 
 
-# --- functions of rows -----------------------------------------------------------------
+# --- functions of rows ---------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from .._types.tensor import TensorMap
 OrderOfRows = Callable[[np.ndarray], np.ndarray]
 
 
-# --- functions of rows -----------------------------------------------------------------
+# --- functions of rows ---------------------------------------------------------------
 
 
 def map_rows(
@@ -174,7 +174,7 @@ def _result_dtype(given: Sequence[Given], inputs: Sequence[Any]) -> Any:
     return None
 
 
-# --- moves of rows ---------------------------------------------------------------------
+# --- moves of rows -------------------------------------------------------------------
 
 
 class Move(NamedTuple):

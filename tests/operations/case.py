@@ -98,6 +98,8 @@ class Case:
     undefined: bool = False
     #: dtype of the result
     dtype: Callable[[np.dtype], np.dtype] = keep
+    #: metatensor has it, too
+    upstream: bool = True
     #: what becomes of a NaN is up to LAPACK
     solves: bool = False
     #: dtypes that make no sense, by their kind

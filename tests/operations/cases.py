@@ -360,6 +360,9 @@ def _dimensions() -> list[Case]:
                 needs_samples="replace_dimension"
                 if (verb, axis) == ("replace", "samples")
                 else None,
+                upstream=verb != "replace",
+                # the reference knows gradient rows by their old labels
+                derives=(verb, axis) != ("replace", "samples"),
                 **moves,
             )
             for verb, call in calls.items()
@@ -369,12 +372,21 @@ def _dimensions() -> list[Case]:
         Case(
             "rename_components",
             ["rename_dimension"],
-            lambda x: mts.rename_dimension(x, "components", x.component_names[0], "m")
-            if x.component_names
-            else x,
+            lambda x: (
+                mts.rename_dimension(x, "components", x.component_names[0], "m")
+                if x.component_names
+                else x
+            ),
+            upstream=False,
             **moves,
         ),
-        Case("split_keys", ["split_keys"], lambda x: mts.split_keys(x, "b"), **moves),
+        Case(
+            "split_keys",
+            ["split_keys"],
+            lambda x: mts.split_keys(x, "b"),
+            upstream=False,
+            **moves,
+        ),
     ]
 
 

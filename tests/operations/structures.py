@@ -170,7 +170,12 @@ STRUCTURES: Mapping[str, Structure] = {
             {"positions": ("positions", "strain"), "strain": ("positions",)},
         ),
         Structure("complex", [Size(4, 3)], (), PLAIN, dtype="complex128"),
-        Structure("no_samples", [Size(0, 3), Size(2, 3)], (), {"positions": ("cell",), "cell": ()}),
+        Structure(
+            "no_samples",
+            [Size(0, 3), Size(2, 3)],
+            (),
+            {"positions": ("cell",), "cell": ()},
+        ),
         Structure("no_properties", [Size(3, 0), Size(3, 2)], (2,), {"strain": ()}),
         Structure("no_blocks", []),
         # all of it: an empty block, a component, gradients, some of them nested

@@ -700,8 +700,8 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         TracedLabelsError,
         [
             "in 'mean_over_samples'",
-            "a reduction over samples without `out_samples=` (that of a padded batch is "
-            "`batch.out_samples`) needs the values of the labels [system, atom], but",
+            "a reduction over samples without `out_samples=` (that of a padded batch "
+            "is `batch.out_samples`) needs the values of the labels [system, atom], b",
             "Do this step before the labels are traced (before padding, and outside of "
             "`jax.jit`), or make them static with `Labels(labels.names, numpy.asarray(",
         ],
