@@ -12,8 +12,8 @@ import pytest
 from builders import Gradient, block
 
 import metatensor_jax as mts
-from metatensor_jax import keys
-from metatensor_jax.execution import _kept
+from metatensor_jax._plan import plan
+from metatensor_jax.operations import keys
 
 GRADIENTS = {
     "t": Gradient((3,), [0, 0, 2, 1, 5]),
@@ -39,8 +39,8 @@ def move(request):
 @pytest.fixture(autouse=True)
 def forget():
     """A function that forgets all plans; those of other tests are forgotten already."""
-    _kept._keep.cache_clear()
-    return _kept._keep.cache_clear
+    mts.clear_caches()
+    return mts.clear_caches
 
 
 def _map(seed: int = 0, **options) -> mts.TensorMap:
@@ -108,7 +108,7 @@ def test_plans_with_nan_are_found():
     x = _map()
     for _ in range(3):
         x.keys_to_properties("b", fill_value=float("nan"))
-    assert _kept._keep.cache_info().misses == 1
+    assert len(plan._kept) == 1
 
 
 @pytest.mark.parametrize("arrays", ["numpy", "jax"])
@@ -132,7 +132,7 @@ def test_plans_hold_no_data(move):
     move(x)
     del x, values
     gc.collect()
-    assert _kept._keep.cache_info().currsize == 1
+    assert len(plan._kept) == 1
     assert references[0]() is None
 
 

@@ -163,6 +163,7 @@ def _along(pieces: Sequence[Piece], samples: Labels, how: Arranged) -> Draft:
 def _rows_along(pieces: Sequence[Piece], n: int, how: Arranged) -> Rows:
     rows = [piece.rows() for piece in pieces]
     picks, nodes = tuple([x.pick for x in rows]), [x.node for x in rows]
+    sizes = tuple([node.shape[0] for node in nodes])
     dtype = np.result_type(*{x.dtype for x in rows})
     shape = (n, *rows[0].row_shape)
     destinations = [piece.destination for piece in pieces]
@@ -171,7 +172,7 @@ def _rows_along(pieces: Sequence[Piece], n: int, how: Arranged) -> Rows:
             return rows[0]
         op: Any = Gather(picks, fill_value=how.fill_value)
     elif how.once(_is_one_to_one, destinations, n):
-        op = Place(picks, tuple(destinations), n, axis=0)  # type: ignore[arg-type]
+        op = Place(picks, tuple(destinations), sizes, n, axis=0)  # type: ignore[arg-type]
     else:
         if dtype.kind == "b":
             raise TypeError("can not add up bool values: convert them first")
@@ -201,7 +202,8 @@ def _beside(pieces: Sequence[Piece], samples: Labels, how: Arranged) -> Draft:
     dtype = np.result_type(*{x.dtype for x in rows})
     picks = tuple([x.pick for x in rows])
     destinations: Any = tuple([piece.destination for piece in pieces])
-    op = Place(picks, destinations, len(samples), -1, how.fill_value)
+    sizes = tuple([x.node.shape[0] for x in rows])
+    op = Place(picks, destinations, sizes, len(samples), -1, how.fill_value)
     values = Rows(Node(shape, dtype, op, tuple([x.node for x in rows])))
     components = pieces[0].block.components
     return Draft(values, samples, components, how.properties, gradients)

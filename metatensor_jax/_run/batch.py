@@ -116,6 +116,8 @@ def run_function(
     dynamic, static = partition(args)
     if is_fixed(function) and is_fixed_static(static):
         return _compiled(function, rows, dynamic, static)
+    # put there on purpose: a guard of the user is for transfers that nobody meant
+    rows = jax.device_put(list(rows))
     return map_over_rows(function, rows, combine(dynamic, static))
 
 

@@ -160,7 +160,8 @@ def _is_of_module(value: Any) -> bool:
     """Does a module hold this under its name, so that it lasts?"""
     module = sys.modules.get(str(getattr(value, "__module__", None)))
     found: Any = module
-    for name in str(getattr(value, "__qualname__", "")).split("."):
+    own = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
+    for name in str(own).split("."):
         found = getattr(found, name, None)
     return found is value
 

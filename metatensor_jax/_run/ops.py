@@ -108,6 +108,10 @@ class Op(ABC):
     #: it only moves elements, so NumPy arrays can stay such
     moves: ClassVar[bool] = True
 
+    def in_program(self) -> Op:
+        """The same, as a compiled program had better do it."""
+        return self
+
     @abstractmethod
     def trace(self, *arrays: Any) -> Any:
         """The result, in a program."""
@@ -155,7 +159,7 @@ def _laid_out(parts: Sequence[np.ndarray], axis: int) -> np.ndarray:
     return np.concatenate(parts, axis, aligned(tuple(shape), dtype, zero=False))
 
 
-@_op(["picks", "destinations"], ["n_rows", "axis", "fill_value"])
+@_op(["picks", "destinations"], ["sizes", "n_rows", "axis", "fill_value"])
 @dataclass(frozen=True, eq=False)
 class Place(Op):
     """Rows that go to different places.
@@ -165,27 +169,29 @@ class Place(Op):
     NumPy writes each row once; a program had better gather.
 
     :param destinations: for each array, the rows of the result; all in order if None
+    :param sizes: how many rows each array has
     """
 
     picks: tuple[Pick, ...]
     destinations: tuple[np.ndarray | None, ...]
+    sizes: tuple[int, ...]
     n_rows: int
     axis: int
     fill_value: Any = 0
 
     def trace(self, *arrays: Any) -> Any:
-        return self._as_gather([a.shape[0] for a in arrays]).trace(*arrays)
+        return self.in_program().trace(*arrays)
 
-    def _as_gather(self, n_rows: Sequence[int]) -> Gather:
+    def in_program(self) -> Gather:
         """The same in terms of the rows of the result."""
         if self.axis == -1:
-            columns = zip(self.picks, self.destinations, n_rows, strict=True)
+            columns = zip(self.picks, self.destinations, self.sizes, strict=True)
             picks = [self._placed(*column) for column in columns]
             return Gather(tuple(picks), -1, self.fill_value)
         position = np.concatenate(self.destinations)  # type: ignore[arg-type]
         order = inverse(position)
         if len(self.picks) == 1:
-            return Gather((self.picks[0].take(order, n_rows[0]),))
+            return Gather((self.picks[0].take(order, self.sizes[0]),))
         return Gather(self.picks, order=order)
 
     def _placed(self, pick: Pick, destination: np.ndarray | None, n: int) -> Pick:

@@ -132,8 +132,7 @@ def _trace(
     values = list(arrays)
     for op, reads in zip(program.ops, program.reads, strict=True):
         inputs = [values[i] for i in reads]
-        if isinstance(op, Map):
-            op = op.bind(given)
+        op = _bound(op, given)
         if op.moves and all(map(_is_numpy, inputs)):
             values.append(read_only(op.read(*inputs)))
         else:
@@ -144,27 +143,52 @@ def _trace(
 def _on_device(
     program: Program, arrays: Sequence[Array], given: Sequence[Given]
 ) -> list[Array]:
-    """All operations as one compiled program, if its functions can not change."""
+    """One compiled program, if its functions can not change.
+
+    What only moves NumPy arrays is no part of it: that is NumPy's.
+    """
     if not all(map(_is_fixed, given)):
         return _trace(program, arrays, given)
-    ops = [op.bind(given) if isinstance(op, Map) else op for op in program.ops]
-    steps = (tuple(program.reads), tuple(program.results))
-    if not any(not op.moves for op in ops) and all(map(_is_numpy, arrays)):
-        return _trace(program, arrays, given)
+    values: list[Any] = [*arrays, *[None] * len(program.ops)]
+    ops, steps, used = [], [], set()
+    for i, (op, reads) in enumerate(zip(program.ops, program.reads, strict=True)):
+        at, inputs = program.n_given + i, [values[j] for j in reads]
+        if op.moves and all(map(_is_numpy, inputs)):
+            values[at] = read_only(_bound(op, given).read(*inputs))
+        else:
+            ops.append(_bound(op, given).in_program())
+            steps.append((at, reads))
+            used.update(reads)
+    wanted = tuple([n for n in program.results if values[n] is None])
+    needed = tuple(sorted(n for n in used if values[n] is not None))
     with outside_of_programs():
-        return _compiled_program(*partition(ops), list(arrays), steps)
+        results = _compiled_program(
+            *partition(ops), [values[n] for n in needed], (needed, tuple(steps), wanted)
+        )
+    for n, result in zip(wanted, results, strict=True):
+        values[n] = result
+    return [values[n] for n in program.results]
+
+
+def _bound(op: Op, given: Sequence[Given]) -> Op:
+    return op.bind(given) if isinstance(op, Map) else op
 
 
 @partial(jax.jit, static_argnums=(1, 3))
 def _compiled_program(
-    dynamic: list[Any], static: Any, arrays: list[Array], steps: Any
+    dynamic: list[Any], static: Any, arrays: list[Array], order: Any
 ) -> list[Array]:
+    """The operations, in this order.
+
+    :param order: the numbers of the arrays, those of the result of each operation and
+        of what it reads, and those of the results
+    """
     ops: list[Op] = combine(dynamic, static)
-    reads, results = steps
-    values = list(arrays)
-    for op, numbers in zip(ops, reads, strict=True):
-        values.append(op.trace(*[values[i] for i in numbers]))
-    return [values[i] for i in results]
+    needed, steps, wanted = order
+    values = dict(zip(needed, arrays, strict=True))
+    for op, (at, reads) in zip(ops, steps, strict=True):
+        values[at] = op.trace(*[values[i] for i in reads])
+    return [values[i] for i in wanted]
 
 
 def _on_host(
@@ -178,8 +202,7 @@ def _on_host(
     for level in program.levels:
         for i in level.moves:
             reads, at = program.reads[i], program.n_given + i
-            op = program.ops[i]
-            op = op.bind(given) if isinstance(op, Map) else op
+            op = _bound(program.ops[i], given)
             values[at] = op.read(*[values[j] for j in reads])
             stays[at] = all(stays[j] for j in reads)
         for i, array in _functions_of(level, program, values, given):

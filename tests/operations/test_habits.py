@@ -21,7 +21,7 @@ def molecule(n: int, slope: float, system: int = 0) -> TensorMap:
     return TensorMap(ONE, [block])
 
 
-# --- systems computed one by one ---------------------------------------------------------
+# --- systems computed one by one ------------------------------------------------------
 
 
 def test_join_numbers_systems_and_their_gradients_anew() -> None:
@@ -51,7 +51,7 @@ def test_joining_what_is_the_same_says_how_to_renumber() -> None:
     assert "`renumber=`" in "".join(error.value.__notes__)
 
 
-# --- other values for a dimension -----------------------------------------------------------
+# --- other values for a dimension -----------------------------------------------------
 
 
 def test_values_are_replaced_in_gradients_as_well() -> None:
@@ -86,7 +86,7 @@ def test_other_axes_and_wrong_values() -> None:
         mts.replace_dimension(x, "samples", "nope", 0)
 
 
-# --- arithmetic over the union of keys -------------------------------------------------------
+# --- arithmetic over the union of keys ------------------------------------------------
 
 
 def by_type(types: list[int], scale: float) -> TensorMap:
@@ -127,7 +127,7 @@ def test_maps_are_split_by_keys() -> None:
         mts.split_keys(tensor, "nope")
 
 
-# --- habits --------------------------------------------------------------------------------
+# --- habits ---------------------------------------------------------------------------
 
 
 def test_one_name_stands_for_a_list_of_one() -> None:
