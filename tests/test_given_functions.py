@@ -223,3 +223,86 @@ def test_equal_scalars_are_one_group_however_they_are_passed(
     results = mts.map_rows(jnp.multiply, tensor, args=[(x,) for x in kinds])
     assert compiled() <= 1
     assert mts.allclose(results, expected)
+
+
+# --- what a hostile reader found -------------------------------------------------------
+
+
+@pytest.mark.parametrize("per_block", [False, True])
+def test_equal_python_values_of_other_kinds_are_told_apart(per_block: bool) -> None:
+    keys = mts.Labels.range("key", 2)
+    tensor = mts.TensorMap(keys, [mts.block_from_array(X)] * 2)
+    pairs = [(0.0,), (-0.0,)]
+    if per_block:
+        plus, minus = mts.map_rows(jnp.copysign, tensor, args=pairs)
+    else:
+        plus, minus = (
+            mts.map_rows(jnp.copysign, tensor, args=x).block_by_id(0) for x in pairs
+        )
+    np.testing.assert_array_equal(plus.values, X)
+    np.testing.assert_array_equal(minus.values, -X)
+
+
+def test_numbers_of_other_types_are_told_apart() -> None:
+    whole = make().to(dtype="int32")
+    for number, dtype in (
+        (2, "int32"),
+        (2.0, "float32"),
+        (True, "int32"),
+        (2, "int32"),
+    ):
+        result = mts.map_rows(jnp.multiply, whole, args=(number,))
+        assert result.dtype == dtype
+
+
+def test_modules_of_the_user_are_as_they_are_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    eqx = pytest.importorskip("equinox")
+    learn = pytest.importorskip("metatensor_jax.learn")
+
+    class Module(eqx.Module):
+        weight: jax.Array
+
+        def __call__(self, row: Any) -> Any:
+            return _by_global(row) * self.weight
+
+    model = learn.ModuleMap(mts.Labels.single(), [Module(jnp.ones(2))])
+    np.testing.assert_array_equal(values(model(make())), 2 * X)
+    monkeypatch.setitem(globals(), "FACTOR", 7.0)
+    np.testing.assert_array_equal(values(model(make())), 7 * X)
+
+
+def test_whether_there_are_gradients_is_asked_of_all_blocks() -> None:
+    keys, given = mts.Labels.range("key", 2), _gradients({"t": ([], [0, 1, 2])})
+    tensor = mts.TensorMap(keys, [block(3, gradients=given)] * 2)
+    for functions in ([jnp.sin, jnp.isfinite], [jnp.isfinite, jnp.sin]):
+        with pytest.raises(mts.MetatensorError, match=r"\['bool', 'float32'\]"):
+            mts.map_rows(functions, tensor)
+    bare = mts.remove_gradients(tensor)
+    with pytest.raises(mts.MetatensorError, match=r"\['bool', 'float32'\]"):
+        mts.map_rows([jnp.sin, jnp.isfinite], bare)
+
+
+_DEVICES = """
+import jax, jax.numpy as jnp, numpy as np, metatensor_jax as mts
+first, second = jax.devices()
+values = np.ones((3, 3), np.float32)
+on_first = mts.TensorMap(
+    mts.Labels.single(), [mts.block_from_array(jax.device_put(values, first))]
+)
+with jax.default_device(second):
+    for result in (mts.add(on_first, on_first), mts.sum_over_samples(on_first, "sample")):
+        assert result.block().values.devices() == {first}
+try:
+    mts.multiply(on_first, jax.device_put(jnp.float32(2), second))
+except ValueError as error:
+    assert "incompatible devices" in str(error)
+    print("done")
+"""
+
+
+def test_data_on_several_devices_is_not_mixed_in_silence() -> None:
+    from programs import on_two_devices
+
+    assert on_two_devices(_DEVICES).split() == ["done"]

@@ -244,3 +244,16 @@ def test_third_derivatives_of_powers_at_zero(B: Any) -> None:
     expected = 6.0 if B == 3 else 0.0
     found = result.gradient("r").gradient("r").gradient("r").values
     assert found.item() == expected
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("n", [1000, 100_000])
+def test_many_numbers_of_one_group(n: int, way: str) -> None:
+    x = (1e5 + np.random.default_rng(0).random(n)).astype(np.float32)
+    tensor = TensorMap(ONE, [mts.block_from_array(x[:, None])])
+    exact = x.astype("f8")
+    for name, right in (("mean", exact.mean()), ("var", exact.var())):
+        reduce = getattr(mts, f"{name}_over_samples")
+        result = WAYS[way](lambda t, f=reduce: f(t, "sample"), tensor)
+        found = np.asarray(result.block().values).item()
+        np.testing.assert_allclose(found, right, rtol=1e-5 if name == "mean" else 1e-4)

@@ -77,6 +77,8 @@ def extra_components(name: str, blocks: Sequence[Draft]) -> tuple[Labels, ...]:
         for x, extra in zip(blocks, extras, strict=True)
         if len(x.components) == depth
     ]
+    if all([extra == deepest[0] for extra in extras]):  # noqa: C419 - nearly always
+        return deepest[0]
     same_names = all(extra == deepest[0] for extra in deepest)
     if not (same_names and all(_same_entries(x, deepest[0]) for x in extras)):
         shown = [[(labels.names[0], len(labels)) for labels in x] for x in extras]

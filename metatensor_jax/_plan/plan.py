@@ -72,8 +72,6 @@ def plan_for(
     plan = _kept.get(key)
     if plan is None:
         plan = make_plan(planner, inputs, options)
-        for structure in plan.structures:
-            structure.digest  # noqa: B018 - all results share it
         _kept.put(key, plan)
     return plan
 

@@ -1,7 +1,7 @@
 """Functions that the caller gives: which of them may be compiled, and told apart how.
 
 A compiled program is the function as it was when it was traced. So only what can not
-change is compiled: functions of libraries, and pytrees (such as Equinox modules) of
+change is compiled: functions of libraries, and pytrees (such as Equinox's modules) of
 arrays, plain values and such functions. All else runs as ``jax.vmap`` of it does, each
 time anew: its result is always that of the function as it is, and nothing keeps it.
 """
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._types.conversion import check_not_narrowed
+from .derivatives import Pushed, PushedLinear
 
 _LIBRARIES = (
     "_operator",
@@ -44,11 +45,31 @@ class Number:
     value: Any
 
 
+class _Constant:
+    """A value that is a constant of a program: equal where nothing can differ.
+
+    ``1``, ``1.0`` and ``True`` are equal in Python, and so are ``0.0`` and ``-0.0``.
+    """
+
+    __slots__ = ("_key", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        exact = repr(value) if isinstance(value, (float, complex)) else value
+        self._key = type(value), exact
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Constant) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
 def partition(args: Any) -> tuple[list[Any], Any]:
     """What a program takes as data, and the rest."""
     leaves, structure = jax.tree.flatten(args, is_leaf=_is_number)
     dynamic = [x.value if _is_number(x) else x for x in leaves if _is_data(x)]
-    rest = [None if _is_data(x) else (x,) for x in leaves]
+    rest = [None if _is_data(x) else _Constant(x) for x in leaves]
     return dynamic, (structure, tuple(rest))
 
 
@@ -56,7 +77,7 @@ def combine(dynamic: Sequence[Any], static: Any) -> Any:
     """The inverse of :func:`partition`; numbers are what they stand for."""
     structure, rest = static
     data = iter(dynamic)
-    return structure.unflatten([next(data) if x is None else x[0] for x in rest])
+    return structure.unflatten([next(data) if x is None else x.value for x in rest])
 
 
 def plain(args: Any) -> Any:
@@ -82,8 +103,8 @@ def _identity(x: Any) -> Any:
 
 def is_fixed(function: Any) -> bool:
     """Can it be known that this function will always do the same?"""
-    if dataclasses.is_dataclass(function) and hasattr(function, "of"):
-        return is_fixed(function.of)  # type: ignore[attr-defined] - a derivative of a function of rows
+    if isinstance(function, (Pushed, PushedLinear)):
+        return is_fixed(function.of)
     if _root(type(function)) == "metatensor_jax" and dataclasses.is_dataclass(function):
         return True
     if _root(function) not in _LIBRARIES:
@@ -103,7 +124,7 @@ def _holds_nothing(function: Any) -> bool:
 def is_fixed_static(static: Any) -> bool:
     """The same for what :func:`partition` has found to be no data."""
     structure, rest = static
-    values = all(x is None or _is_fixed_value(x[0]) for x in rest)
+    values = all(x is None or _is_fixed_value(x.value) for x in rest)
     return values and _is_fixed_structure(structure)
 
 
@@ -132,7 +153,7 @@ def _is_fixed_tree(structure: Any) -> bool:
         return True
     kind, metadata = node
     return (
-        _is_of_module(kind)
+        _is_of_library(kind)
         and _is_fixed_value(metadata)
         and all(_is_fixed_tree(child) for child in structure.children())
     )
@@ -150,6 +171,13 @@ def _is_fixed_value(value: Any) -> bool:
     if isinstance(value, type):
         return _is_of_module(value)
     return is_fixed(value)
+
+
+def _is_of_library(kind: Any) -> bool:
+    """A container, or a module of Equinox: classes of the user can change."""
+    return _root(kind) in (*_LIBRARIES, "builtins", "collections") and _is_of_module(
+        kind
+    )
 
 
 def _root(value: Any) -> str:

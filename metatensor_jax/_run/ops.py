@@ -20,7 +20,7 @@ import numpy as np
 from .._host.packing import inverse, joined
 from .._types.arrays import aligned
 from .._types.errors import MetatensorError
-from .sums import sum_rows, wide_dtype
+from .sums import sum_rows, trace_sums, wide_dtype
 
 _Kind = TypeVar("_Kind", bound=type)
 
@@ -265,11 +265,11 @@ class Add(Op):
         parts = [part.astype(wide_dtype(part.dtype)) for part in parts]
         # those from the host and traced ones can have different integer types
         places = [jnp.asarray(index).astype(np.int32) for index in destinations]
-        summed = jax.ops.segment_sum(
+        summed = trace_sums(
             parts[0] if len(parts) == 1 else jnp.concatenate(parts),
             places[0] if len(places) == 1 else jnp.concatenate(places),
             self.n_rows,
-            indices_are_sorted=self.in_order,
+            self.in_order,
         )
         return summed.astype(self.dtype)
 

@@ -72,10 +72,8 @@ class Program:
         self._levels = dict.fromkeys(self._numbers, 0)
         #: the numbers of the results
         self.results = [self._add(node) for node in results]
-        #: the parts of the call that functions of rows come from
-        self.slots = {
-            slot.index for op in self.ops if (slot := slot_of(op)) is not None
-        }
+        #: where the function of each operation comes from, if the caller gives it
+        self.slots = [slot_of(op) for op in self.ops]
         #: what is worked out for functions that run as one, when they first do
         self.batches: dict[Any, Any] = {}
         del self._numbers, self._levels

@@ -32,7 +32,7 @@ from .functions import (
     partition,
     plain,
 )
-from .ops import Given, Map, Op
+from .ops import Given, Map, Op, Slot
 from .program import Level, Program
 
 Array = Any  # of NumPy or JAX
@@ -52,7 +52,7 @@ def run(
         return _trace(program, arrays, given)
     if any(op for op in program.ops if not op.moves) or not all(map(_is_numpy, arrays)):
         check_wide([*arrays, *_floats(args)])
-    if not is_on_host(arrays):
+    if not is_on_host([*arrays, *(x for x in args if isinstance(x, jax.Array))]):
         return _on_device(program, arrays, given)
     if all(map(_is_fixed, given)):
         with outside_of_programs():
@@ -89,6 +89,8 @@ def is_on_host(arrays: Iterable[Array]) -> bool:
     devices = jax.devices()
     if len(devices) == 1:
         return True
+    if jax.config.jax_default_device is not None:  # type: ignore[attr-defined]
+        return False  # where results belong is up to JAX
     default = {devices[0]}
     return all(isinstance(a, np.ndarray) or a.devices() == default for a in arrays)
 
@@ -148,7 +150,8 @@ def _on_device(
     What only moves NumPy arrays is no part of it: that is NumPy's.
     """
     if not all(map(_is_fixed, given)):
-        return _trace(program, arrays, given)
+        with jax.transfer_guard_host_to_device("allow"):
+            return _trace(program, arrays, given)
     values: list[Any] = [*arrays, *[None] * len(program.ops)]
     ops, steps, used = [], [], set()
     for i, (op, reads) in enumerate(zip(program.ops, program.reads, strict=True)):
@@ -217,28 +220,50 @@ def _functions_of(
 ) -> Iterator[tuple[int, Any]]:
     """The functions of rows of one level, and their results."""
     together: defaultdict[Any, list[int]] = defaultdict(list)
-    bound = {}
+    keys = [_key_of(g) for g in given]
     for i in level.functions:
-        op = bound[i] = program.ops[i].bind(given)  # type: ignore[attr-defined]
-        together[_signature(op, program, i, values)].append(i)
+        op, slot = program.ops[i], program.slots[i]
+        rows = tuple([(values[j].shape[1:], values[j].dtype) for j in program.reads[i]])
+        own = None if slot is None else keys[slot.index]
+        together[_signature(op), own, rows].append(i)
     for members in together.values():
         inputs = [[values[j] for j in program.reads[i]] for i in members]
         key = (tuple(members), tuple([x.dtype for x in inputs[0]]))
         batch = program.batches.get(key)
         if batch is None:
-            batch = program.batches[key] = Batch([bound[i] for i in members], inputs)
-        yield from zip(members, batch.run(bound[members[0]], inputs), strict=True)
+            ops: Any = [program.ops[i] for i in members]
+            batch = program.batches[key] = Batch(ops, inputs)
+        op: Any = _bound(program.ops[members[0]], given)
+        yield from zip(members, batch.run(op, inputs), strict=True)
 
 
-def _signature(op: Map, program: Program, i: int, values: Sequence[Any]) -> Any:
-    """Functions with equal ones can run as one."""
-    rows = tuple([(values[j].shape[1:], values[j].dtype) for j in program.reads[i]])
-    dynamic, static = partition(op.args)
+def _signature(op: Any) -> Any:
+    """Functions with equal ones, of equal rows, can run as one."""
+    args = identity(partition(op.args)[0]) if op.args else ()
+    # the function of a slot is a part of the key of what the caller gives
+    function = op.function
+    while hasattr(function, "of"):
+        function = function.of
+    slotted = type(function) is Slot
+    return (_shape_of(op.function) if slotted else op.function), args, op.row_shape
+
+
+def _shape_of(function: Any) -> Any:
+    """A derivative of a slot, without the number of the slot."""
+    if isinstance(function, Slot):
+        return function.is_linear_part
+    return type(function), function.active, function.n_extra, _shape_of(function.of)
+
+
+def _key_of(given: Given) -> Any:
+    """Equal where the caller gives the same."""
+    dynamic, static = partition(given.args)
+    functions = given.function, given.linear_part
     try:
-        hash((op.function, static))
-    except TypeError:  # a function that is no key: told apart by itself
-        return id(op.function), identity(dynamic), rows, op.row_shape
-    return op.function, static, identity(dynamic), rows, op.row_shape
+        hash((functions, static))
+    except TypeError:  # something that is no key: told apart by itself
+        return id(given)
+    return functions, static, identity(dynamic)
 
 
 def _as_they_were(

@@ -393,11 +393,23 @@ def _var(x: Draft, groups: _Groups, once: Once) -> Draft:
         of_each = plan_move([Piece(mean, source)], x.samples, once=once)
     else:
         of_each = _of_each(x, mean, groups.destination, once)
-    centered = plan_map(RowFunction(operator.sub, linear=True), [x, of_each])
+    centered = _recentered(
+        plan_map(RowFunction(operator.sub, linear=True), [x, of_each]), groups, once
+    )
     variance = _mean(plan_map(RowFunction(square), [centered]), groups, once)
     if _order(x) != 1:
         return variance
     return _with_missing_rows(variance, x, mean, centered, groups, once)
+
+
+def _recentered(centered: Draft, groups: _Groups, once: Once) -> Draft:
+    """Without what rounding of the mean has left in the values."""
+    left = _mean(centered._replace(gradients={}), groups, once)
+    destination = groups.destination
+    rows = left.rows.take(destination, fill=isinstance(destination, Node))
+    constant_rows = draft_array(rows.as_node(), centered.samples)
+    f = RowFunction(operator.sub, linear=_first)
+    return plan_map(f, [centered, constant_rows])
 
 
 def _order(x: Draft) -> int:
@@ -494,6 +506,10 @@ class _Cast:
 
     def __call__(self, x: Any) -> Any:
         return x.astype(self.dtype)
+
+
+def _first(a: Any, _: Any) -> Any:
+    return a
 
 
 def _of_missing(slope: Any, total: Any, present: Any, n_all: Any, n_rows: Any) -> Any:

@@ -25,6 +25,7 @@ from .._run.functions import row_type
 from .._run.ops import Given, Slot
 from .._types.arrays import is_tracer
 from .._types.block import TensorBlock
+from .._types.context import in_block
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
@@ -122,7 +123,7 @@ def map_rows(
         rearranges=rearranges,
         dtype=None if rearranges or linear else _result_dtype(given, inputs),
     )
-    return evaluate(
+    result = evaluate(
         plan_map_rows,
         *inputs,
         given=given,
@@ -131,6 +132,8 @@ def map_rows(
         properties=_for_each_block(properties, len(first)),
         one_slot=not per_block,
     )
+    _check_one_dtype({block.dtype for block in result})
+    return result
 
 
 def _first_input(inputs: Sequence[Any]) -> Any:
@@ -159,19 +162,28 @@ def _for_each_block(
 
 
 def _result_dtype(given: Sequence[Given], inputs: Sequence[Any]) -> Any:
-    """What a function of rows gives, where that matters: is there a derivative?"""
+    """What functions of rows give, where that matters: is there a derivative?"""
     first = inputs[0]
     if not any(block.gradients for block in first._structure.blocks):
         return None
-    for g, blocks in zip(
-        [given[min(i, len(given) - 1)] for i in range(len(first))],
-        match_blocks(*inputs),
-        strict=True,
-    ):
+    dtypes: dict[Any, Any] = {}
+    for i, blocks in enumerate(match_blocks(*inputs)):
+        g = given[i if len(given) > 1 else 0]
         arrays = [x.values if isinstance(x, TensorBlock) else x for x in blocks]
         rows = tuple([(tuple(x.shape[1:]), np.dtype(x.dtype)) for x in arrays])
-        return row_type(g.function, rows, g.args).dtype
-    return None
+        if (id(g), rows) not in dtypes:
+            with in_block(first.keys, i):
+                dtypes[id(g), rows] = row_type(g.function, rows, g.args).dtype
+    _check_one_dtype(set(dtypes.values()))
+    return next(iter(dtypes.values()))
+
+
+def _check_one_dtype(dtypes: set[Any]) -> None:
+    if len(dtypes) > 1:
+        raise MetatensorError(
+            "all blocks of a map have the same dtype, but the row functions give "
+            f"{sorted(map(str, dtypes))}: convert their results"
+        )
 
 
 # --- moves of rows -------------------------------------------------------------------
