@@ -225,7 +225,7 @@ def test_equal_scalars_are_one_group_however_they_are_passed(
     assert mts.allclose(results, expected)
 
 
-# --- what a hostile reader found -------------------------------------------------------
+# --- what a hostile reader found ---------------------------------------------------
 
 
 @pytest.mark.parametrize("per_block", [False, True])
@@ -292,7 +292,8 @@ on_first = mts.TensorMap(
     mts.Labels.single(), [mts.block_from_array(jax.device_put(values, first))]
 )
 with jax.default_device(second):
-    for result in (mts.add(on_first, on_first), mts.sum_over_samples(on_first, "sample")):
+    added, summed = mts.add(on_first, on_first), mts.sum_over_samples(on_first, "sample")
+    for result in (added, summed):
         assert result.block().values.devices() == {first}
 try:
     mts.multiply(on_first, jax.device_put(jnp.float32(2), second))
