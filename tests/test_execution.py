@@ -273,7 +273,7 @@ Y = block(6, (2,), 2, {"t": Gradient((3,), [5, 0])}, 1)
 OPERATIONS = {
     "map": lambda x, y: map_rows(jnp.arctan2, x, y),
     "linear": lambda x, y: map_rows(jnp.subtract, x, y, linear=True),
-    "args": lambda x, y: map_rows(jnp.power, x, args=(3.0,)),
+    "args": lambda x, y: map_rows(jnp.power, x, args=(np.float32(3),)),
     "rearrange": lambda x, y: map_rows(
         TakeAlong(-1), x, args=(np.array([1, 0]),), rearranges=True
     ),

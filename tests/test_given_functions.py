@@ -251,6 +251,15 @@ def test_numbers_of_other_types_are_told_apart() -> None:
         assert result.dtype == dtype
 
 
+def test_new_numbers_compile_nothing_new(compiled: Callable[[], int]) -> None:
+    mts.map_rows(jnp.multiply, make(), args=(0.5,))
+    compiled()
+    for number in (1.5, 2.5, 3.5):
+        mts.map_rows(jnp.multiply, make(), args=(number,))
+        mts.multiply(make(), number)
+    assert compiled() <= 1
+
+
 def test_modules_of_the_user_are_as_they_are_now(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

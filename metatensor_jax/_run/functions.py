@@ -124,8 +124,14 @@ def _holds_nothing(function: Any) -> bool:
 def is_fixed_static(static: Any) -> bool:
     """The same for what :func:`partition` has found to be no data."""
     structure, rest = static
-    values = all(x is None or _is_fixed_value(x.value) for x in rest)
+    values = all(x is None or _is_fixed_leaf(x.value) for x in rest)
     return values and _is_fixed_structure(structure)
+
+
+def _is_fixed_leaf(value: Any) -> bool:
+    """Not a number, which may be another one each time: one program for each of them."""
+    is_number = isinstance(value, (int, float, complex)) and not isinstance(value, bool)
+    return not is_number and _is_fixed_value(value)
 
 
 #: what was found to be fixed. It lasts anyway, so nothing is kept by this
