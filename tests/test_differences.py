@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +23,8 @@ core = pytest.importorskip("metatensor")
 # it raises an ImportError of its own where it is missing
 pytest.importorskip("metatensor.operations", exc_type=ImportError)
 
-PAGE = (Path(__file__).parent.parent / "docs" / "differences.md").read_text()
+PATH = Path(__file__).parent.parent / "docs"
+PAGE = (PATH / "differences.md").read_text()
 #: by a phrase of the first cell of a row, and of no other
 CHECKS: dict[str, Callable[[], None]] = {}
 BOTH = (core, mts)
@@ -62,6 +65,24 @@ def test_versions_are_those_of_the_page(name: str) -> None:
         f"metatensor-{name} {installed} is new: check docs/differences.md again, and "
         "state the version there"
     )
+
+
+def test_what_learn_has_is_here_or_stated() -> None:
+    pytest.importorskip("torch")
+    theirs = pytest.importorskip("metatensor.learn", exc_type=ImportError)
+    ours = pytest.importorskip("metatensor_jax.learn", exc_type=ImportError)
+    toml = (PATH / "api_omissions.toml").read_text()
+    stated = [entry["name"] for entry in tomllib.loads(toml)["omission"]]
+    missing = []
+    for part in ("learn", "learn.nn"):
+        module = theirs if part == "learn" else theirs.nn
+        for name, value in vars(module).items():
+            is_theirs = isinstance(value, type) and "metatensor" in value.__module__
+            full = f"metatensor.{part}.{name}"
+            is_stated = any(fnmatch.fnmatchcase(full, pattern) for pattern in stated)
+            if is_theirs and not hasattr(ours.nn, name) and not is_stated:
+                missing.append(full)
+    assert missing == []
 
 
 # --- the same things in both libraries ------------------------------------------------
@@ -263,6 +284,18 @@ def rows_of_modules() -> None:
     assert set(shapes[1:]) == {(2,)}
 
 
+@check('`to(arrays="torch")`')
+def other_arrays() -> None:
+    with pytest.raises(ValueError, match="jax"):
+        single(core, [[1.0]]).to(arrays="jax")
+    with pytest.raises(ValueError, match="torch"):
+        single(mts, [[1.0]]).to(arrays="torch")
+    assert isinstance(single(mts, [[1.0]]).to(arrays="jax").block().values, jax.Array)
+    torch = pytest.importorskip("torch")
+    values = single(core, [[1.0]]).to(arrays="torch").block().values
+    assert isinstance(values, torch.Tensor)
+
+
 @check("arrays are NumPy's")
 def kinds_of_arrays() -> None:
     for lib in BOTH:
@@ -278,7 +311,10 @@ def kinds_of_arrays() -> None:
 def info_of_results() -> None:
     theirs, ours = single(core, [[1.0]]), single(mts, [[1.0]]).with_info("a", "b")
     theirs.set_info("a", "b")
-    assert core.add(theirs, 1).info() == {}
+    assert core.add(theirs, 1).info() == core.sort(theirs).info() == {}
+    for tensor in (theirs, ours):
+        assert tensor.keys_to_samples("k").info() == {"a": "b"}
+        assert tensor.keys_to_properties("k").info() == {"a": "b"}
     assert mts.add(ours, 1).info() == {"a": "b"}
     assert mts.add(ours, ours.with_info("a", "c")).info() == {"a": "b"}
 
@@ -615,11 +651,13 @@ def complex_values() -> None:
         assert dtype_of(lib.std_over_properties(x, "p")) == dtype
 
 
-@check("of float16 add up")
+@check("sums of float16")
 def narrow_sums() -> None:
     for lib, expected in ((core, 2048), (mts, 4000)):
         x = single(lib, np.ones((4000, 1), "float16"))
         assert values_of(lib.sum_over_samples(x, "s")) == [[expected]]
+        mean = values_of(lib.mean_over_samples(x, "s"))
+        assert mean == [[float(np.float16(expected / 4000))]]
     x = single(mts, np.ones((1, 4000), jnp.bfloat16))
     for result in (mts.sum_over_properties(x, "p"), mts.dot(x, x)):
         assert values_of(result) == [[float(jnp.bfloat16(4000))]]
@@ -690,6 +728,17 @@ def positions_twice() -> None:
     assert len(core.slice(single(core, [[1.0]]), "samples", [0, 0]).block()) == 2
     with pytest.raises(mts.MetatensorError, match="unique"):
         mts.slice(single(mts, [[1.0]]), "samples", [0, 0])
+
+
+@check("`join` of maps with other keys")
+def order_of_joined_keys() -> None:
+    for lib, expected in ((core, [[1], [5]]), (mts, [[5], [1]])):
+        x, y = (
+            lib.TensorMap(labels(lib, "k", keys), [block(lib, [[1.0]]) for _ in keys])
+            for keys in ([5, 3, 1], [1, 5])
+        )
+        joined = lib.join([x, y], "samples", "intersection", add_dimension="t")
+        assert entries(joined.keys) == expected
 
 
 @check("`slice` takes a mask")
@@ -794,6 +843,17 @@ def dimensions_of_components() -> None:
     with pytest.raises(mts.MetatensorError, match="axis"):
         mts.remove_dimension(y, "components", "c")
     assert mts.rename_dimension(y, "components", "c", "e").component_names == ["e"]
+
+
+@check("`to` ignores keywords")
+def conversions() -> None:
+    theirs, ours = (single(lib, [[1.0]]) for lib in BOTH)
+    theirs.to(unknown=1)
+    with pytest.raises(TypeError, match="unknown"):
+        ours.to(unknown=1)
+    with pytest.raises(ValueError, match="device"):
+        theirs.to("float32")
+    assert dtype_of(ours.to("float32")) == "float32"
 
 
 @check("`join` of one map")
