@@ -129,7 +129,7 @@ def is_fixed_static(static: Any) -> bool:
 
 
 def _is_fixed_leaf(value: Any) -> bool:
-    """Not a number, which may be another one each time: one program for each of them."""
+    """Not a number: there would be a program for each of them."""
     is_number = isinstance(value, (int, float, complex)) and not isinstance(value, bool)
     return not is_number and _is_fixed_value(value)
 

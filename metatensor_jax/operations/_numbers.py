@@ -25,6 +25,12 @@ def names_left(
     return tuple([name for name in names if name not in reduced])
 
 
+def check_countable(dtype: Any) -> None:
+    """Raise for booleans: whether their sum is a number is for the user to say."""
+    if dtype.kind == "b":
+        raise TypeError("can not add up bool values: convert them first")
+
+
 def real_product(a: Any, b: Any) -> Any:
     """The product of real numbers, the real part of that of complex ones."""
     return (a.conj() * b).real if jnp.iscomplexobj(a) else a * b

@@ -141,6 +141,12 @@ def pow(A: TensorMap, B: Scalar) -> TensorMap:
     """
     check_type(A, "A", TensorMap)
     _check_scalar(B, "`B` must be a number")
+    _check_fits(A, B)
+    if _is_whole(A.dtype) and _is_whole(np.asarray(B).dtype) and np.asarray(B) < 0:
+        raise MetatensorError(
+            f"integers to the power of {B} are no integers: convert them with "
+            "`.to(dtype=float)`"
+        )
     with noting("in 'pow'"):
         n = _whole_number(B, A.dtype)
         if n is not None:
@@ -240,6 +246,7 @@ def _binary(
     check_type(A, "A", TensorMap)
     if not isinstance(B, TensorMap):
         _check_scalar(B, "`B` must be a metatensor_jax TensorMap or a number")
+        _check_fits(A, B)
         with noting(f"in '{name}'"):
             return map_rows(function, A, args=(_argument(B),), linear=scalar_linear)
     if A._structure != B._structure:
@@ -298,6 +305,22 @@ def _check_scalar(value: Any, what: str) -> None:
         )
 
 
+def _is_whole(dtype: Any) -> bool:
+    return dtype is not None and np.dtype(dtype).kind in "iu"
+
+
+def _check_fits(tensor: TensorMap, value: Any) -> None:
+    """Raise for a Python integer that the integers of a map can not hold."""
+    if not isinstance(value, int) or not _is_whole(tensor.dtype):
+        return
+    limits = np.iinfo(tensor.dtype)
+    if not limits.min <= value <= limits.max:
+        raise MetatensorError(
+            f"{value} does not fit into {tensor.dtype}, which goes from "
+            f"{limits.min} to {limits.max}: convert the map with `.to(dtype=...)`"
+        )
+
+
 # --- operators -----------------------------------------------------------------------
 
 
@@ -314,9 +337,20 @@ def _from_left(
     def operation(tensor: TensorMap, number: Any) -> Any:
         if not _is_number(number):
             return NotImplemented
+        _check_fits(tensor, number)
         return map_rows(function, tensor, args=(_argument(number),), linear=linear)
 
     return operation
+
+
+def _raised(tensor: TensorMap, number: Any) -> Any:
+    """The power of a number."""
+    if _is_number(number) and _is_whole(tensor.dtype):
+        raise MetatensorError(
+            "integer powers of a number may be fractions: convert the map with "
+            "`.to(dtype=float)`"
+        )
+    return _from_left(_power)(tensor, number)
 
 
 def _negated(tensor: TensorMap) -> TensorMap:
@@ -340,5 +374,5 @@ attach(
     __rsub__=_from_left(_minus, _minus_first),
     __rmul__=_from_left(operator.mul, True),
     __rtruediv__=_from_left(_divided),
-    __rpow__=_from_left(_power),
+    __rpow__=_raised,
 )

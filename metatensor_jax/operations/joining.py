@@ -219,6 +219,12 @@ def _join_labels(
                 "inputs to 'join' should have the same sample names, but they have "
                 f"{[part.names for part in labels]}"
             )
+        if add_dimension is not None:
+            raise MetatensorError(
+                f"`add_dimension='{add_dimension}'` is for properties with the same "
+                f"names, but they have {[part.names for part in labels]}: these "
+                "get the dimension 'joined_index'"
+            )
         ranges = np.concatenate([np.arange(n) for n in lengths])
         values = np.column_stack([np.repeat(indices, lengths), ranges])
         return Labels(["joined_index", "property"], values)

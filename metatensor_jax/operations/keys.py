@@ -339,7 +339,9 @@ def components_to_properties(
     (1, 6)
     """
     names = tuple(as_names(dimensions))
-    for name in names:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise MetatensorError(f"'{name}' is there twice: {list(names)}")
         if name not in tensor.component_names:
             raise MetatensorError(
                 f"'{name}' is not one of the components {tensor.component_names}"

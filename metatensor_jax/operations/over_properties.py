@@ -24,7 +24,7 @@ from .._types.block import TensorBlock
 from .._types.context import noting
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
-from ._numbers import Names, inexact, names_left, safe_sqrt, square
+from ._numbers import Names, check_countable, inexact, names_left, safe_sqrt, square
 from .checks import check_type
 
 
@@ -193,6 +193,7 @@ def _plan_over_properties(tensor: DraftMap, kind: str, kept: Sequence[str]) -> D
     once, blocks = Once(), []
     function, linear = _OVER_PROPERTIES[kind], kind in ("sum", "mean")
     for block in tensor.blocks:
+        check_countable(block.rows.dtype)
         # the same arrays for equal properties: these blocks run as one program
         properties, args = once(_group_properties, block.properties, kept)
         f = RowFunction(function, args, linear)
@@ -207,7 +208,9 @@ def _group_properties(labels: Labels, kept: Sequence[str]) -> Any:
         rows = labels.values[:, [labels.names.index(name) for name in kept]]
         first, groups = unique_rows(rows)
         left = Labels(kept, rows[first], assume_unique=True)
-    return left, (groups, np.bincount(groups, minlength=len(left)))
+    # at least 1: nothing by 1 is nothing
+    counts = np.maximum(np.bincount(groups, minlength=len(left)), 1)
+    return left, (groups, counts)
 
 
 def _narrow_again(

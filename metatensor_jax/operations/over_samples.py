@@ -43,6 +43,7 @@ from .._types.labels import Labels
 from .._types.tensor import TensorMap
 from ._numbers import (
     Names,
+    check_countable,
     inexact,
     names_left,
     real_product,
@@ -343,12 +344,11 @@ def _counts(destination: Index, n: int, dtype: Any) -> Node:
 
 def _reduce(kind: str, x: Draft, groups: _Groups, once: Once) -> Draft:
     """One block. Sums of narrow types may not fit, where means and variances do."""
+    dtype = x.rows.dtype
+    check_countable(dtype)
     if kind == "sum":
         return _sum(x, groups, once)
-    dtype = x.rows.dtype
     function = {"mean": _mean, "var": _var, "std": _std}[kind]
-    if dtype.kind == "b":
-        raise TypeError("can not add up bool values: convert them first")
     result = function(_wide(x, kind), groups, once)
     narrow = is_inexact(dtype) and wide_dtype(dtype) != dtype
     return _cast(result, dtype) if narrow else result
