@@ -312,3 +312,31 @@ def test_data_on_several_devices_is_not_mixed_in_silence() -> None:
     from programs import on_two_devices
 
     assert on_two_devices(_DEVICES).split() == ["done"]
+
+
+def test_random_keys_are_rows_like_others() -> None:
+    def dropped(row: Any, key: Any) -> Any:
+        return row * jax.random.uniform(key)
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    result = mts.map_rows(dropped, make(), [keys])
+    np.testing.assert_array_equal(values(result), jax.vmap(dropped)(X, keys))
+
+
+def test_stacked_modules_tell_equal_python_values_apart() -> None:
+    eqx = pytest.importorskip("equinox")
+    learn = pytest.importorskip("metatensor_jax.learn")
+
+    class Signed(eqx.Module):
+        sign: float
+
+        def __call__(self, row: Any) -> Any:
+            return jnp.copysign(row, self.sign)
+
+    keys = mts.Labels.range("key", 2)
+    tensor = mts.TensorMap(keys, [mts.block_from_array(X)] * 2)
+    model = learn.ModuleMap(keys, [Signed(0.0), Signed(-0.0)])
+    for one in (model, learn.StackedModuleMap(model)):
+        plus, minus = one(tensor)
+        np.testing.assert_array_equal(plus.values, X)
+        np.testing.assert_array_equal(minus.values, -X)

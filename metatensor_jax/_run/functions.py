@@ -45,7 +45,7 @@ class Number:
     value: Any
 
 
-class _Constant:
+class Constant:
     """A value that is a constant of a program: equal where nothing can differ.
 
     ``1``, ``1.0`` and ``True`` are equal in Python, and so are ``0.0`` and ``-0.0``.
@@ -59,7 +59,7 @@ class _Constant:
         self._key = type(value), exact
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Constant) and self._key == other._key
+        return isinstance(other, Constant) and self._key == other._key
 
     def __hash__(self) -> int:
         return hash(self._key)
@@ -69,7 +69,7 @@ def partition(args: Any) -> tuple[list[Any], Any]:
     """What a program takes as data, and the rest."""
     leaves, structure = jax.tree.flatten(args, is_leaf=_is_number)
     dynamic = [x.value if _is_number(x) else x for x in leaves if _is_data(x)]
-    rest = [None if _is_data(x) else _Constant(x) for x in leaves]
+    rest = [None if _is_data(x) else Constant(x) for x in leaves]
     return dynamic, (structure, tuple(rest))
 
 

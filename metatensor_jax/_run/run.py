@@ -21,7 +21,7 @@ import numpy as np
 from jax.core import eval_context
 
 from .._types.arrays import is_tracer, read_only
-from .._types.conversion import check_not_narrowed
+from .._types.conversion import check_not_narrowed, is_extended
 from .batch import Batch, _compiled
 from .functions import (
     combine,
@@ -86,6 +86,9 @@ def is_on_host(arrays: Iterable[Array]) -> bool:
     """Can NumPy read all of this without moving it?"""
     if jax.default_backend() != "cpu":
         return False
+    arrays = list(arrays)
+    if any(is_extended(a.dtype) for a in arrays):
+        return False  # NumPy has no random keys
     devices = jax.devices()
     if len(devices) == 1:
         return True

@@ -86,6 +86,8 @@ def _kind_of_conversion(arg: Any) -> str:
 
 def check_not_narrowed(dtype: Any) -> None:
     """Raise if JAX would turn data of this dtype into 32-bit numbers."""
+    if is_extended(dtype):
+        return
     dtype = np.dtype(dtype)
     held = jax.dtypes.canonicalize_dtype(dtype)
     if held != dtype:
@@ -101,6 +103,11 @@ def check_dtype(dtype: Any) -> None:
     # JAX's function, because bfloat16 and the like are no numbers for NumPy.
     if not any(jax.numpy.issubdtype(dtype, kind) for kind in (np.number, np.bool_)):
         raise TypeError(f"the values of a block must be numbers, not {dtype}")
+
+
+def is_extended(dtype: Any) -> bool:
+    """Is this a dtype of JAX alone, such as that of random keys?"""
+    return bool(jax.numpy.issubdtype(dtype, jax.dtypes.extended))
 
 
 def is_inexact(dtype: Any) -> bool:

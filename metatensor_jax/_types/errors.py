@@ -1,10 +1,10 @@
-"""The exceptions of metatensor_jax. Each is also one of Python's own."""
+"""The exceptions of metatensor_jax: one base class, and each is one of Python's own."""
 
 from __future__ import annotations
 
 
 class MetatensorError(ValueError):
-    """Labels, blocks or maps do not fit together.
+    """Labels, blocks or maps do not fit together: the base of all errors here.
 
     :param message: what is wrong, with the values on both sides
     :param status: kept for code that was written for metatensor; unused here
@@ -16,7 +16,7 @@ class MetatensorError(ValueError):
         self.status = status
 
 
-class TracedLabelsError(TypeError):
+class TracedLabelsError(MetatensorError, TypeError):
     """Something needs the values of labels that are only known inside a program.
 
     Traced labels are data: their values may differ at each call of a compiled

@@ -210,7 +210,7 @@ def _group_properties(labels: Labels, kept: Sequence[str]) -> Any:
         left = Labels(kept, rows[first], assume_unique=True)
     # at least 1: nothing by 1 is nothing
     counts = np.maximum(np.bincount(groups, minlength=len(left)), 1)
-    return left, (groups, counts)
+    return left, (groups.astype(np.int32), counts.astype(np.int32))
 
 
 def _narrow_again(

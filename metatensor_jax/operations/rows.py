@@ -170,7 +170,7 @@ def _result_dtype(given: Sequence[Given], inputs: Sequence[Any]) -> Any:
     for i, blocks in enumerate(match_blocks(*inputs)):
         g = given[i if len(given) > 1 else 0]
         arrays = [x.values if isinstance(x, TensorBlock) else x for x in blocks]
-        rows = tuple([(tuple(x.shape[1:]), np.dtype(x.dtype)) for x in arrays])
+        rows = tuple([(tuple(x.shape[1:]), x.dtype) for x in arrays])
         if (id(g), rows) not in dtypes:
             with in_block(first.keys, i):
                 dtypes[id(g), rows] = row_type(g.function, rows, g.args).dtype

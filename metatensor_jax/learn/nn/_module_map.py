@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..._run.functions import Constant
 from ..._types.conversion import check_not_narrowed
 from ..._types.entry import LabelsEntry
 from ..._types.errors import MetatensorError
@@ -120,7 +121,7 @@ def kind_of(module: Any) -> Any:
     arrays, rest = eqx.partition(module, is_array)
     shapes = [(x.shape, str(x.dtype)) for x in jax.tree.leaves(arrays)]
     leaves, structure = jax.tree.flatten(rest)
-    return structure, tuple(leaves), tuple(shapes)
+    return structure, tuple(map(Constant, leaves)), tuple(shapes)
 
 
 class _Sizes:
