@@ -280,7 +280,8 @@ ONE_DEVICE = jax.sharding.SingleDeviceSharding(CPU)
         ((), {"arrays": "jax"}, None, jax.Array),
         (("numpy",), {}, None, np.ndarray),
         ((), {"arrays": "numpy"}, None, np.ndarray),
-        (("cpu",), {}, None, jax.Array),
+        # NumPy's arrays are on the host, where else
+        (("cpu",), {}, None, None),
         ((CPU,), {}, None, jax.Array),
         ((), {"device": CPU}, None, jax.Array),
         ((ONE_DEVICE,), {}, None, jax.Array),
@@ -349,7 +350,7 @@ def test_to_checks(args, kwargs, error, message):
     [
         lambda made, _: made.to(arrays="jax"),
         lambda made, _: made.to("jax"),
-        lambda made, _: made.to(device="cpu"),
+        lambda made, _: made.to(device=CPU),
         lambda made, _: made.to(made.dtype, CPU),
         lambda made, narrow: made.to(narrow, "jax").to(made.dtype),
     ],
