@@ -279,6 +279,27 @@ def test_check_gradients_of_a_padded_batch(arrays: str) -> None:
             mts.check_gradients(tensor, function, positions=other)
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            OTHER,
+            "the row (sample=2, system=3, atom=1) of a stored gradient with "
+            "respect to 'positions', which is of the sample (system=5, atom=0), names",
+        ),
+        (
+            [*RIGHT, [-1, 3, 9]],
+            "the row (sample=-1, system=3, atom=9) of a stored "
+            "gradient with respect to 'positions', which is of no sample, names",
+        ),
+    ],
+)
+def test_check_gradients_says_which_traced_row_it_is(rows: Any, message: str) -> None:
+    tensor = features(rows, traced=True)
+    with pytest.raises(MetatensorError, match=re.escape(message)):
+        mts.check_gradients(tensor, lambda positions: tensor, positions=positions())
+
+
 # === components ====================================================================
 
 STORED = np.arange(9, dtype="f4").reshape(1, 3, 3, 1)
