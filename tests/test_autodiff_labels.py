@@ -279,6 +279,27 @@ def test_check_gradients_of_a_padded_batch(arrays: str) -> None:
             mts.check_gradients(tensor, function, positions=other)
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            OTHER,
+            "the row (sample=2, system=3, atom=1) of a stored gradient with "
+            "respect to 'positions', which is of the sample (system=5, atom=0), names",
+        ),
+        (
+            [*RIGHT, [-1, 3, 9]],
+            "the row (sample=-1, system=3, atom=9) of a stored "
+            "gradient with respect to 'positions', which is of no sample, names",
+        ),
+    ],
+)
+def test_check_gradients_says_which_traced_row_it_is(rows: Any, message: str) -> None:
+    tensor = features(rows, traced=True)
+    with pytest.raises(MetatensorError, match=re.escape(message)):
+        mts.check_gradients(tensor, lambda positions: tensor, positions=positions())
+
+
 # === components ====================================================================
 
 STORED = np.arange(9, dtype="f4").reshape(1, 3, 3, 1)
@@ -377,6 +398,53 @@ def test_names_of_a_second_derivative() -> None:
     mts.connect_gradients(renamed("xyz_2"), positions=positions())
     with pytest.raises(MetatensorError, match=r"\[\('abc', 3\)\], after which come"):
         mts.connect_gradients(renamed("abc"), positions=positions())
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("own", ["m", "m_3"])
+def test_names_do_not_depend_on_the_order_of_components(
+    own: str, order: int, traced: bool
+) -> None:
+    """A name got the suffix that another component had when it came before that."""
+    systems = Labels.range("system", 2)
+    weights = np.random.default_rng(0).normal(size=(2, 3))
+
+    def at(values: Any, names: Sequence[str]) -> TensorBlock:
+        sizes = {"m": 2, "m_2": 3}
+        components = [Labels.range(name, sizes[name]) for name in names]
+        return TensorBlock(values, systems, components, ONE)
+
+    def exact(x: Any) -> Any:
+        sums = jnp.exp(jnp.einsum("skl,kl->s", x, weights))
+        return jnp.stack([sums, sums**2], axis=1)[..., None]
+
+    def function(x: TensorBlock) -> TensorMap:
+        axes = [Labels.range(own, 2)]
+        return TensorMap(ONE, [TensorBlock(exact(x.values[..., 0]), systems, axes, P)])
+
+    with enable_x64():
+        x = 0.1 * np.random.default_rng(1).normal(size=(2, 2, 3))
+        names = ["m", "m_2"]
+        stored = mts.compute_gradients(function, order=order, x=at(x[..., None], names))
+        if order == 1:
+            assert mts.check_gradients(stored, function, x=at(x[..., None], names)).ok
+        if traced:
+            capacities = _capacities(stored.block())
+            layout = mts.Layout.from_capacities(stored, capacities, 4)
+            stored = layout.pad(stored).tensors
+
+        def total(x: Any, turned: bool) -> Any:
+            values = x.transpose(0, 2, 1) if turned else x
+            block = at(values[..., None], names[::-1] if turned else names)
+            connected = mts.connect_gradients(stored, x=block)
+            return connected.block().values.sum()
+
+        for derivative in (jax.grad, jax.hessian)[:order]:
+            expected = derivative(lambda x: exact(x).sum())(x)
+            for turned in (False, True):
+                found = jax.jit(derivative(total), static_argnums=1)(x, turned)
+                np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 # === one entry for all systems =====================================================

@@ -273,7 +273,7 @@ class _Stored:
         known = known.below(name, gradient.samples, system)
         entries = find_entries(name, parameter.samples, gradient.samples, known)
         self.entries = np.asarray(entries)
-        _check_all_found(name, gradient.samples, self.entries)
+        _check_all_found(name, gradient.samples, self.entries, self.block.samples)
         self.parents = np.asarray(gradient.samples.column("sample"))
         values = np.asarray(gradient.values)
         n_elements = math.prod(parameter.shape[1:])
@@ -363,15 +363,25 @@ class _Stored:
         )
 
 
-def _check_all_found(name: str, samples: Labels, entries: np.ndarray) -> None:
-    """Raise for traced labels as for static ones: here their values are known."""
-    if len(entries) and entries.min() < 0:
-        row = display.entry(samples.names, samples.values[int(entries.argmin())])
-        raise MetatensorError(
-            f"the row {row} of a stored gradient with respect to '{name}' names an "
-            "entry that is not among the samples of the parameter, or another system "
-            "than the sample that it belongs to"
-        )
+def _check_all_found(
+    name: str, samples: Labels, entries: np.ndarray, above: Labels
+) -> None:
+    """Raise for traced labels as for static ones: here their values are known.
+
+    :param above: the samples that these are gradients of
+    """
+    if len(entries) == 0 or entries.min() >= 0:
+        return
+    row = np.asarray(samples.values)[int(entries.argmin())]
+    of_sample = "which is of no sample"  # traced labels may say anything
+    if 0 <= row[0] < len(above):
+        sample = np.asarray(above.values)[row[0]]
+        of_sample = f"which is of the sample {display.entry(above.names, sample)}"
+    raise MetatensorError(
+        f"the row {display.entry(samples.names, row)} of a stored gradient with "
+        f"respect to '{name}', {of_sample}, names an entry that is not among the "
+        "samples of the parameter, or another system than this sample"
+    )
 
 
 def _are_same(before: Labels, after: Labels) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from .._types.block import TensorBlock
@@ -14,19 +15,27 @@ def free_components(
 ) -> tuple[Labels, ...]:
     """These components, with other names where a block has them already.
 
-    A name that is taken ends in ``_2``, or the first of ``_3``, ... that is free. The
-    components of a second derivative by positions are ``xyz_2`` and ``xyz``.
+    A name that is taken ends in the first of ``_2``, ``_3``, ... that neither these
+    components nor the taken ones have. So a name does not depend on the order of the
+    others. The components of a second derivative by positions are ``xyz_2`` and
+    ``xyz``.
+
+    >>> def of(*names: str) -> list[Labels]:
+    ...     return [Labels.range(name, 3) for name in names]
+    >>> names_of(free_components(of("xyz"), taken=of("xyz_2", "xyz")))
+    ['xyz_3']
+    >>> names_of(free_components(of("m_2", "m"), taken=of("m")))
+    ['m_2', 'm_3']
     """
-    names = set(names_of(taken))
+    own, others = set(names_of(components)), set(names_of(taken))
     renamed = []
     for labels in components:
-        name, number = labels.names[0], 2
-        while name in names:
-            name, number = f"{labels.names[0]}_{number}", number + 1
-        names.add(name)
-        renamed.append(
-            labels if name == labels.names[0] else labels.rename(labels.names[0], name)
-        )
+        (name,) = labels.names
+        if name in others:
+            numbered = (f"{name}_{number}" for number in itertools.count(2))
+            free = next(other for other in numbered if other not in own | others)
+            labels = labels.rename(name, free)
+        renamed.append(labels)
     return tuple(renamed)
 
 
@@ -40,8 +49,8 @@ def match_components(
 ) -> tuple[int, ...]:
     """Which component of the parameter each component of a stored gradient is.
 
-    They are matched by their names, in any order. Names that the values have already
-    are those of :func:`free_components`.
+    They are matched by their names, in any order: those of the parameter, but where the
+    values have a name as well, the one that :func:`free_components` makes of it.
 
     :param taken: the components of the values (which are a gradient themselves, in a
         gradient of a gradient)

@@ -64,5 +64,6 @@ def check_not_batched(what: str, block: TensorBlock) -> None:
             raise MetatensorError(
                 f"the values of {what}{where} have the shape {part.shape}, but its "
                 f"labels are those of {n_axes} axes. Maps that are stacked for "
-                "`jax.vmap` are maps inside of it only: call this function there"
+                "`jax.vmap` are maps inside of it only: call this there, or take them "
+                "apart first"
             )

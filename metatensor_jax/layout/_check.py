@@ -19,7 +19,6 @@ def check_block(what: str, block: TensorBlock, system: str) -> None:
     belong to the system of their sample: systems are cut and numbered by these labels.
     """
     check_has_system(what, block.samples.names, system)
-    check_not_batched(what, block)
     _check_part(what, block, system, None)
 
 
@@ -37,15 +36,15 @@ def check_has_system(what: str, names: Iterable[str], system: str) -> None:
 
 def check_not_batched(what: str, block: TensorBlock) -> None:
     """Raise if the values have other axes than the labels."""
-    n_axes = 2 + len(block.components)
-    if block.values.ndim != n_axes:
-        raise MetatensorError(
-            f"the values of {what} have the shape {block.shape}, but its labels are "
-            f"those of {n_axes} axes. Maps that are stacked for `jax.vmap` are maps "
-            "inside of it only: take them apart first"
-        )
-    for name, gradient in block.gradients():
-        check_not_batched(f"{what}, gradient '{name}'", gradient)
+    for inside, part in block._walk():
+        n_axes = 2 + len(part.components)
+        if part.values.ndim != n_axes:
+            raise MetatensorError(
+                f"the values of {what}{inside} have the shape {part.shape}, but its "
+                f"labels are those of {n_axes} axes. Maps that are stacked for "
+                "`jax.vmap` are maps inside of it only: call this there, or take them "
+                "apart first"
+            )
 
 
 def _check_part(
