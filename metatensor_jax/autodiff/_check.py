@@ -17,9 +17,10 @@ from .._types.conversion import check_not_narrowed
 from .._types.errors import MetatensorError, NotEqualError
 from .._types.labels import Labels, first_difference
 from .._types.tensor import TensorMap
+from ..operations.checks import check_not_batched
 from ._components import match_components
 from ._entries import Known, find_entries
-from ._parameters import check_not_batched, check_parameters
+from ._parameters import check_parameters
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from .._types.block import TensorBlock
 from .._types.errors import MetatensorError
 from .._types.tensor import TensorMap
+from ..operations.checks import check_not_batched
 
 
 def check_parameters(what: str, system: str, parameters: Mapping[str, Any]) -> None:
@@ -53,17 +54,4 @@ def check_values(tensor: TensorMap) -> None:
             raise TypeError(
                 f"can not take derivatives of {block.dtype} values: convert them with "
                 "`.to(dtype=float)`"
-            )
-
-
-def check_not_batched(what: str, block: TensorBlock) -> None:
-    """Raise if the values have other axes than the labels."""
-    for where, part in block._walk():
-        n_axes = 2 + len(part.components)
-        if part.values.ndim != n_axes:
-            raise MetatensorError(
-                f"the values of {what}{where} have the shape {part.shape}, but its "
-                f"labels are those of {n_axes} axes. Maps that are stacked for "
-                "`jax.vmap` are maps inside of it only: call this there, or take them "
-                "apart first"
             )

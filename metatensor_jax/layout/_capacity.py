@@ -15,7 +15,7 @@ from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.structure import BlockStructure, MapStructure
 from .._types.tensor import TensorMap
-from ._check import check_not_batched
+from ..operations.checks import check_not_batched
 
 
 @dataclass(frozen=True)

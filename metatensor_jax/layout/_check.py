@@ -34,19 +34,6 @@ def check_has_system(what: str, names: Iterable[str], system: str) -> None:
         )
 
 
-def check_not_batched(what: str, block: TensorBlock) -> None:
-    """Raise if the values have other axes than the labels."""
-    for inside, part in block._walk():
-        n_axes = 2 + len(part.components)
-        if part.values.ndim != n_axes:
-            raise MetatensorError(
-                f"the values of {what}{inside} have the shape {part.shape}, but its "
-                f"labels are those of {n_axes} axes. Maps that are stacked for "
-                "`jax.vmap` are maps inside of it only: call this there, or take them "
-                "apart first"
-            )
-
-
 def _check_part(
     what: str, block: TensorBlock, system: str, systems: np.ndarray | None
 ) -> None:

@@ -131,3 +131,16 @@ def parameters_of(block: Block) -> list[str]:
     if isinstance(block, TensorBlock):
         return block.gradients_list()
     return sorted(block.gradients)
+
+
+def check_not_batched(what: str, block: TensorBlock) -> None:
+    """Raise if the values have other axes than the labels."""
+    for where, part in block._walk():
+        n_axes = 2 + len(part.components)
+        if part.values.ndim != n_axes:
+            raise MetatensorError(
+                f"the values of {what}{where} have the shape {part.shape}, but its "
+                f"labels are those of {n_axes} axes. Maps that are stacked for "
+                "`jax.vmap` are maps inside of it only: call this there, or take them "
+                "apart first"
+            )
