@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._host.packing import join_rows, run_starts
+from .._host.packing import join_rows, run_starts, with_parents
 from .._types.block import TensorBlock
 from .._types.errors import MetatensorError, TracedLabelsError
 from .._types.labels import Labels, first_difference
@@ -170,8 +170,7 @@ def of_gradient(pattern: Pattern, above: Pattern, taken: Sequence[Labels]) -> Pa
     :param taken: the components of the gradient
     """
     rows, at = join_rows(above.parents, pattern.parents)
-    values = pattern.samples.values[at].copy()
-    values[:, 0] = rows
+    values = with_parents(pattern.samples.values[at], rows)
     samples = Labels._make(pattern.samples._names, values)
     return pattern._replace(
         samples=samples,

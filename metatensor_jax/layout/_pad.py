@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._host.packing import with_parents
 from .._types.arrays import aligned, read_only
 from .._types.block import TensorBlock
 from .._types.errors import MetatensorError
@@ -152,7 +153,7 @@ def _add_block(
         i = block.samples.names.index(numbering.system)
         labels[:, i] = numbering.apply(labels[:, i])
     if parents is not None:
-        labels[:, 0] = parents[labels[:, 0]]
+        labels = with_parents(labels, parents[labels[:, 0]])
     samples[rows] = labels
     leaves += [read_only(values), read_only(samples)]
     for name, inner in room.gradients:
