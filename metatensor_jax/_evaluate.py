@@ -44,14 +44,6 @@ def evaluate(
     return _filled(plan, run(plan.program, arrays, given))
 
 
-def evaluate_block(
-    planner: Planner, *inputs: Any, given: Sequence[Given] = (), **options: Any
-) -> Any:
-    """:func:`evaluate` for blocks in the place of maps."""
-    maps = [as_map(x) if isinstance(x, TensorBlock) else [x] for x in inputs]
-    return only_block(evaluate(planner, *maps, given=given, **options))
-
-
 def as_map(block: TensorBlock) -> TensorMap:
     """A map with a single block."""
     return TensorMap._make(_ONE, [block])

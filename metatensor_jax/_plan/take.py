@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -69,8 +69,3 @@ def plan_take_columns(
     alone = block._replace(gradients={})
     values = plan_map(filled_with(fill_value), [alone], properties=properties)
     return taken._replace(rows=values.rows)
-
-
-def each_block(tensor: DraftMap, change: Callable[[Draft], Draft]) -> DraftMap:
-    """The map with all of its blocks changed."""
-    return tensor._replace(blocks=[change(block) for block in tensor.blocks])

@@ -8,11 +8,6 @@ from typing import Any
 import numpy as np
 
 
-def as_it_is(row: Any) -> Any:
-    """The row."""
-    return row
-
-
 def take_columns(row: Any, index: np.ndarray) -> Any:
     """Some columns."""
     return row[..., index]

@@ -50,7 +50,8 @@ def run(
     if _any_tracer(arrays) or _any_tracer(args):
         check_wide([*arrays, *_floats(args)])
         return _trace(program, arrays, given)
-    if any(op for op in program.ops if not op.moves) or not all(map(_is_numpy, arrays)):
+    is_math = any(not op.moves for op in program.ops)
+    if is_math or not all(map(_is_numpy, arrays)):
         check_wide([*arrays, *_floats(args)])
     if not is_on_host([*arrays, *(x for x in args if isinstance(x, jax.Array))]):
         return _on_device(program, arrays, given)
@@ -241,7 +242,7 @@ def _functions_of(
         op, slot = program.ops[i], program.slots[i]
         rows = tuple([(values[j].shape[1:], values[j].dtype) for j in program.reads[i]])
         own = None if slot is None else keys[slot.index]
-        together[_signature(op), own, rows].append(i)
+        together[_signature(op, slot), own, rows].append(i)
     for members in together.values():
         inputs = [[values[j] for j in program.reads[i]] for i in members]
         key = (tuple(members), tuple([x.dtype for x in inputs[0]]))
@@ -253,15 +254,12 @@ def _functions_of(
         yield from zip(members, batch.run(op, inputs), strict=True)
 
 
-def _signature(op: Any) -> Any:
+def _signature(op: Any, slot: Slot | None) -> Any:
     """Functions with equal ones, of equal rows, can run as one."""
     args = identity(partition(op.args)[0]) if op.args else ()
     # the function of a slot is a part of the key of what the caller gives
-    function = op.function
-    while hasattr(function, "of"):
-        function = function.of
-    slotted = type(function) is Slot
-    return (_shape_of(op.function) if slotted else op.function), args, op.row_shape
+    function = op.function if slot is None else _shape_of(op.function)
+    return function, args, op.row_shape
 
 
 def _shape_of(function: Any) -> Any:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._host.packing import RowIndex, distinct_rows, with_parents
-from .._types.padding import PADDING, is_padding, masked
+from .._types.padding import PADDING, filled, is_padding, masked
 
 
 def follow(samples: Any, destination: Any, n_parents: int, n_rows: int) -> Any:
@@ -67,8 +67,8 @@ def merged(*samples: Any) -> Any:
     rows = _end_to_end(samples)
     if isinstance(rows, np.ndarray):
         distinct = distinct_rows([rows[~is_padding(rows)]])[0]
-        filling = np.full((len(rows) - len(distinct), rows.shape[1]), PADDING)
-        return np.concatenate([distinct, filling.astype(np.int32)])
+        filling = filled(len(rows) - len(distinct), rows.shape[1])
+        return np.concatenate([distinct, filling])
     return _merge(rows)[0]
 
 

@@ -14,6 +14,7 @@ from .arrays import frozen, is_array, native
 from .conversion import Conversion, check_dtype
 from .errors import MetatensorError
 from .labels import Labels
+from .padding import is_padding
 from .structure import BlockStructure
 
 
@@ -162,7 +163,7 @@ class TensorBlock:
         """
         if self.samples.is_static:
             return np.ones(len(self), bool)
-        return self.samples.values[:, 0] != Labels.PADDING
+        return ~is_padding(self.samples.values)
 
     @property
     def dtype(self) -> np.dtype:

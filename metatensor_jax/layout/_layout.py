@@ -16,6 +16,7 @@ import numpy as np
 
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
+from .._types.padding import is_padding
 from .._types.structure import MapStructure
 from .._types.tensor import TensorMap
 from ._capacity import ALONE, BlockRoom, MapRoom, Maps, as_maps, where
@@ -61,7 +62,7 @@ class PaddedBatch:
     @property
     def mask(self) -> Any:
         """Which systems are there, rather than padding: one boolean for each."""
-        return self.systems != Labels.PADDING
+        return ~is_padding(self.systems)
 
     @property
     def out_samples(self) -> Labels:

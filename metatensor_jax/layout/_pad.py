@@ -12,6 +12,7 @@ from .._types.arrays import aligned, read_only
 from .._types.block import TensorBlock
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
+from .._types.padding import filled, is_padding
 from .._types.structure import MapStructure
 from .._types.tensor import TensorMap
 from ._capacity import BlockRoom, MapRoom, Maps, all_systems, below, systems_of, where
@@ -127,7 +128,7 @@ def _add_nothing(
 def _empty(room: BlockRoom, bucket: int, dtype: np.dtype) -> list[np.ndarray]:
     n = room.rows[bucket]
     shape = (n, *map(len, room.components), len(room.properties))
-    samples = np.full((n, len(room.sample_names)), Labels.PADDING, np.int32)
+    samples = filled(n, len(room.sample_names))
     return [aligned(shape, dtype), samples]
 
 
@@ -204,7 +205,7 @@ def _unpad(
     :param new_rows: where the rows go that this is a gradient of; -1 for nowhere
     """
     samples = np.array(block.samples.values)
-    real = samples[:, 0] != Labels.PADDING
+    real = ~is_padding(samples)
     if new_rows is not None:
         samples[:, 0] = _look_up(new_rows, samples[:, 0], -1)
         real &= samples[:, 0] >= 0
