@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ._plan.plan import Plan, Planner, Spec, forget_plans, plan_for
-from ._run.ops import Given
+from ._run.functions import Given
 from ._run.run import clear_caches as forget_programs, run
 from ._types.block import TensorBlock
 from ._types.labels import Labels

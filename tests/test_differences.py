@@ -524,6 +524,19 @@ def filled_gradients() -> None:
             assert filled in np.ravel(gradient_of(moved))
 
 
+@check("`remove_dimension` of the only dimension")
+def the_only_dimension() -> None:
+    for lib in BOTH:
+        x = with_gradient(lib, [[1.0]], [[1.0]])
+        (name,) = x.property_names
+        if lib is core:
+            with pytest.raises(core.MetatensorError, match="0 property label"):
+                core.remove_dimension(x, "properties", name)
+        else:
+            removed = mts.remove_dimension(x, "properties", name)
+            assert removed.block().properties.values.shape == (1, 0)
+
+
 @check("`std_over_samples` of a NaN")
 def deviation_of_nan() -> None:
     for lib, expected in ((core, 0.0), (mts, np.nan)):

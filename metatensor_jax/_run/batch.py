@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from .._types.arrays import aligned, is_tracer
-from .functions import combine, is_fixed, is_fixed_static, partition
-from .ops import Map, Pick, map_over_rows
+from .functions import Given, combine
+from .ops import Map, Pick, filled_in, map_over_rows, slot_in
 
 Arrays = Sequence[np.ndarray]
 
@@ -37,11 +37,14 @@ class Batch:
         columns = zip(*arrays, strict=True)
         picks = zip(*(op.picks for op in ops), strict=True)
         self._columns = [_Column(*pair) for pair in zip(picks, columns, strict=True)]
+        self._op = op = ops[0]
+        is_known = slot_in(op.function) is None
+        self._own = Given(op.function, op.args) if is_known else None
 
-    def run(self, op: Map, arrays: Sequence[Arrays]) -> list[Any]:
+    def run(self, given: Given | None, arrays: Sequence[Arrays]) -> list[Any]:
         """The results of all functions.
 
-        :param op: one of them, with what the caller gave
+        :param given: what the caller gives for their slot, if they have one
         :param arrays: what each of them reads
         """
         operands = []
@@ -53,7 +56,9 @@ class Batch:
             # real rows, so that filling up gives no NaN that was not there before
             buffer[self._n_rows :] = buffer[:1] if self._n_rows else 1
             operands.append(buffer)
-        rows = op.checked(run_function(op.function, operands, op.args))
+        own: Any = self._own or given
+        function = filled_in(self._op.function, own)
+        rows = self._op.checked(run_function(function, operands, own))
         # a function of the caller may close over tracers
         rows = rows if is_tracer(rows) else np.asarray(rows)
         return [rows[start:stop] for start, stop in self._runs]
@@ -110,15 +115,17 @@ class _Column:
 
 
 def run_function(
-    function: Callable[..., Any], rows: Sequence[Any], args: tuple[Any, ...]
+    function: Callable[..., Any], rows: Sequence[Any], given: Given
 ) -> Any:
-    """A function of each row: compiled if that is safe, see ``functions.py``."""
-    dynamic, static = partition(args)
-    if is_fixed(function) and is_fixed_static(static):
-        return _compiled(function, rows, dynamic, static)
+    """A function of each row: compiled if that is safe, see ``functions.py``.
+
+    :param function: the function of ``given``, or a derivative of it
+    """
+    if given.is_fixed:
+        return _compiled(function, rows, given.dynamic, given.static)
     # put there on purpose: a guard of the user is for transfers that nobody meant
     rows = jax.device_put(list(rows))
-    return map_over_rows(function, rows, combine(dynamic, static))
+    return map_over_rows(function, rows, given.args)
 
 
 @partial(jax.jit, static_argnums=(0, 3))

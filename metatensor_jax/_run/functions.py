@@ -13,7 +13,7 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,6 @@ _LIBRARIES = (
     "operator",
 )
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), np.dtype)
-_ARRAYS = (np.ndarray, np.generic, jax.Array)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,31 +44,35 @@ class Number:
     value: Any
 
 
-class Constant:
+_DATA = (np.ndarray, np.generic, jax.Array, Number)
+
+
+class Constant(NamedTuple):
     """A value that is a constant of a program: equal where nothing can differ.
 
     ``1``, ``1.0`` and ``True`` are equal in Python, and so are ``0.0`` and ``-0.0``.
     """
 
-    __slots__ = ("_key", "value")
+    value: Any
+    kind: type
+    exact: str
 
-    def __init__(self, value: Any) -> None:
-        self.value = value
-        exact = repr(value) if isinstance(value, (float, complex)) else value
-        self._key = type(value), exact
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Constant) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
+    @classmethod
+    def of(cls, value: Any) -> Constant:
+        """This value."""
+        exact = repr(value) if isinstance(value, (float, complex)) else ""
+        return cls(value, type(value), exact)
 
 
 def partition(args: Any) -> tuple[list[Any], Any]:
     """What a program takes as data, and the rest."""
-    leaves, structure = jax.tree.flatten(args, is_leaf=_is_number)
-    dynamic = [x.value if _is_number(x) else x for x in leaves if _is_data(x)]
-    rest = [None if _is_data(x) else Constant(x) for x in leaves]
+    leaves, structure = jax.tree.flatten(args)
+    dynamic, rest = [], []
+    for x in leaves:
+        is_data = isinstance(x, _DATA)
+        if is_data:
+            dynamic.append(x.value if isinstance(x, Number) else x)
+        rest.append(None if is_data else Constant.of(x))
     return dynamic, (structure, tuple(rest))
 
 
@@ -78,11 +81,6 @@ def combine(dynamic: Sequence[Any], static: Any) -> Any:
     structure, rest = static
     data = iter(dynamic)
     return structure.unflatten([next(data) if x is None else x.value for x in rest])
-
-
-def plain(args: Any) -> Any:
-    """The arguments as a function takes them."""
-    return combine(*partition(args)) if args else args
 
 
 def identity(dynamic: Sequence[Any]) -> tuple[Any, ...]:
@@ -99,6 +97,42 @@ def _identity(x: Any) -> Any:
         return id(x)
     array = np.asarray(x)
     return type(x), str(array.dtype), array.tobytes()
+
+
+class Given:
+    """A function that the caller gives, and what it takes besides rows.
+
+    :param function: it takes rows, and ``args``
+    :param linear_part: of an affine function
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        linear_part: Callable[..., Any] | None = None,
+    ) -> None:
+        self.function, self.linear_part = function, linear_part
+        #: what it takes besides rows: data, and the rest
+        self.dynamic, self.static = partition(args)
+        #: it can be compiled
+        self.is_fixed = is_fixed(function) and _is_fixed_static(self.static)
+        if linear_part is not None:
+            self.is_fixed &= is_fixed(linear_part)
+
+    @property
+    def args(self) -> Any:
+        """What it takes besides rows; numbers are what they stand for."""
+        return combine(self.dynamic, self.static)
+
+    def key(self) -> Any:
+        """Equal where the caller gives the same."""
+        key = self.function, self.linear_part, self.static
+        try:
+            hash(key)
+        except TypeError:  # something that is no key: told apart by itself
+            return id(self)
+        return key, identity(self.dynamic)
 
 
 def is_fixed(function: Any) -> bool:
@@ -121,36 +155,32 @@ def _holds_nothing(function: Any) -> bool:
     )
 
 
-def is_fixed_static(static: Any) -> bool:
+#: what was found to be fixed. It lasts anyway, so nothing is kept by this
+_fixed: set[Any] = set()
+_MANY = 1024
+
+
+def _is_fixed_static(static: Any) -> bool:
     """The same for what :func:`partition` has found to be no data."""
+    try:
+        if static in _fixed:
+            return True
+    except TypeError:  # something in it is no key: there is no program for it
+        return False
     structure, rest = static
     values = all(x is None or _is_fixed_leaf(x.value) for x in rest)
-    return values and _is_fixed_structure(structure)
+    if not (values and _is_fixed_tree(structure)):
+        return False
+    if len(_fixed) >= _MANY:
+        _fixed.clear()
+    _fixed.add(static)
+    return True
 
 
 def _is_fixed_leaf(value: Any) -> bool:
     """Not a number: there would be a program for each of them."""
     is_number = isinstance(value, (int, float, complex)) and not isinstance(value, bool)
     return not is_number and _is_fixed_value(value)
-
-
-#: what was found to be fixed. It lasts anyway, so nothing is kept by this
-_fixed_structures: set[Any] = set()
-_MANY_STRUCTURES = 1024
-
-
-def _is_fixed_structure(structure: Any) -> bool:
-    try:
-        if structure in _fixed_structures:
-            return True
-    except TypeError:  # something in it is no key: there is no program for it
-        return False
-    fixed = _is_fixed_tree(structure)
-    if fixed:
-        if len(_fixed_structures) >= _MANY_STRUCTURES:
-            _fixed_structures.clear()
-        _fixed_structures.add(structure)
-    return fixed
 
 
 def _is_fixed_tree(structure: Any) -> bool:
@@ -200,14 +230,6 @@ def _is_of_module(value: Any) -> bool:
     return found is value
 
 
-def _is_number(x: Any) -> bool:
-    return isinstance(x, Number)
-
-
-def _is_data(x: Any) -> bool:
-    return isinstance(x, (*_ARRAYS, Number))
-
-
 Function = Callable[..., Any]
 
 
@@ -232,11 +254,10 @@ def _find_type(function: Function, rows: Any, args: Any) -> jax.ShapeDtypeStruct
     for _, dtype in rows:
         check_not_narrowed(dtype)  # before JAX warns of it, and goes on
     given = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in rows]
-    args = plain(args)
     return jax.eval_shape(lambda *x: function(*x, *args), *given)
 
 
 def forget() -> None:
     """Forget what was found of functions."""
-    _fixed_structures.clear()
+    _fixed.clear()
     _fixed_type.cache_clear()

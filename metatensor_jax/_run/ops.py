@@ -20,6 +20,7 @@ import numpy as np
 from .._host.packing import inverse, joined
 from .._types.arrays import aligned
 from .._types.errors import MetatensorError
+from .functions import Given
 from .sums import sum_rows, trace_sums, wide_dtype
 
 _Kind = TypeVar("_Kind", bound=type)
@@ -378,7 +379,7 @@ class Map(Op):
 
     :param function: a function of a module, a :class:`Slot`, or a derivative of these
     :param row_shape: the shape of a row of the result
-    :param args: what it takes besides rows. A slot comes with arguments of its own.
+    :param args: what it takes besides rows, none for a slot: it comes with its own
     :param rearranges: the function only moves elements, on the last axes of any array
     """
 
@@ -394,13 +395,12 @@ class Map(Op):
 
     def bind(self, given: Sequence[Given]) -> Map:
         """The same with what the caller gives in the place of a slot."""
-        slot = slot_of(self)
+        slot = slot_in(self.function)
         if slot is None:
             return self
-        function = _filled_in(self.function, given[slot.index])
-        return dataclasses.replace(
-            self, function=function, args=(*self.args, *given[slot.index].args)
-        )
+        own = given[slot.index]
+        function = filled_in(self.function, own)
+        return dataclasses.replace(self, function=function, args=own.args)
 
     def trace(self, *arrays: Any) -> Any:
         rows = [p.trace(a) for p, a in zip(self.picks, arrays, strict=True)]
@@ -428,23 +428,6 @@ class Map(Op):
         return result
 
 
-@dataclass(frozen=True, eq=False)
-class Given:
-    """A function that the caller gives, and what it takes besides rows.
-
-    :param linear_part: of an affine function
-    """
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...] = ()
-    linear_part: Callable[..., Any] | None = None
-
-
-def slot_of(op: Op) -> Slot | None:
-    """The slot in the function of an operation, if there is one."""
-    return slot_in(op.function) if isinstance(op, Map) else None
-
-
 def slot_in(function: Any) -> Slot | None:
     """The slot in a function, below any derivatives."""
     while function is not None and not isinstance(function, Slot):
@@ -452,10 +435,13 @@ def slot_in(function: Any) -> Slot | None:
     return function
 
 
-def _filled_in(function: Any, given: Given) -> Any:
+def filled_in(function: Any, given: Given) -> Any:
+    """A function with what the caller gives in the place of a slot."""
     if isinstance(function, Slot):
         return given.linear_part if function.is_linear_part else given.function
-    return dataclasses.replace(function, of=_filled_in(function.of, given))
+    if slot_in(function) is None:
+        return function
+    return dataclasses.replace(function, of=filled_in(function.of, given))
 
 
 def map_over_rows(
@@ -476,14 +462,13 @@ __all__ = [
     "Constant",
     "Cut",
     "Gather",
-    "Given",
     "Map",
     "Op",
     "Pick",
     "Place",
     "Slot",
     "Take",
+    "filled_in",
     "map_over_rows",
     "slot_in",
-    "slot_of",
 ]

@@ -7,10 +7,11 @@ knows of labels, and nothing here holds an array of data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .ops import Map, Op, Slot, slot_of
+from .functions import identity, partition
+from .ops import Map, Op, Slot, slot_in
 
 
 class Node:
@@ -72,11 +73,17 @@ class Program:
         self._levels = dict.fromkeys(self._numbers, 0)
         #: the numbers of the results
         self.results = [self._add(node) for node in results]
-        #: where the function of each operation comes from, if the caller gives it
-        self.slots = [slot_of(op) for op in self.ops]
+        #: some of them are math
+        self.computes = any(not op.moves for op in self.ops)
+        #: functions with equal ones, of equal rows, can run as one
+        self.signatures = {i: _signature(self.ops[i]) for i in self._functions()}
         #: what is worked out for functions that run as one, when they first do
         self.batches: dict[Any, Any] = {}
         del self._numbers, self._levels
+
+    def _functions(self) -> Iterator[int]:
+        for level in self.levels:
+            yield from level.functions
 
     def _add(self, node: Node) -> int:
         """The number of a node; it follows those that it reads."""
@@ -100,4 +107,16 @@ class Program:
         return self.n_given + at
 
 
-__all__ = ["Level", "Node", "Program", "Slot"]
+def _signature(op: Any) -> tuple[Slot | None, Any]:
+    """The slot of a function of rows, and all else that it does."""
+    args = identity(partition(op.args)[0]) if op.args else ()
+    slot = slot_in(op.function)
+    function = op.function if slot is None else _shape_of(op.function)
+    return slot, (function, args, op.row_shape)
+
+
+def _shape_of(function: Any) -> Any:
+    """A derivative of a slot, without the number of the slot."""
+    if isinstance(function, Slot):
+        return function.is_linear_part
+    return type(function), function.active, function.n_extra, _shape_of(function.of)

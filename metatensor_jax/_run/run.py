@@ -18,21 +18,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.core import eval_context
+from jax.core import Tracer, eval_context
 
 from .._types.arrays import is_tracer, read_only
 from .._types.conversion import check_not_narrowed, is_extended
 from .batch import Batch, _compiled
-from .functions import (
-    combine,
-    forget,
-    identity,
-    is_fixed,
-    is_fixed_static,
-    partition,
-    plain,
-)
-from .ops import Given, Map, Op, Slot
+from .functions import Given, combine, forget, partition
+from .ops import Map, Op
 from .program import Level, Program
 
 Array = Any  # of NumPy or JAX
@@ -46,16 +38,16 @@ def run(
     :param arrays: those that it is about
     :param given: functions of the caller, and their arguments, by the number of slots
     """
-    args = jax.tree.leaves([g.args for g in given])
-    if _any_tracer(arrays) or _any_tracer(args):
-        check_wide([*arrays, *_floats(args)])
-        return _trace(program, arrays, given)
-    is_math = any(not op.moves for op in program.ops)
-    if is_math or not all(map(_is_numpy, arrays)):
-        check_wide([*arrays, *_floats(args)])
-    if not is_on_host([*arrays, *(x for x in args if isinstance(x, jax.Array))]):
+    args = [x for g in given for x in g.dynamic]
+    data = [*arrays, *(x for x in args if isinstance(x, jax.Array))]
+    is_traced = _any_of(Tracer, data)
+    if is_traced or program.computes or _any_of(jax.Array, arrays):
+        _check_wide([*data, *(x for x in args if _is_float_array(x))])
+    if is_traced:
+        return _in_program(program, arrays, given)
+    if not is_on_host(data):
         return _on_device(program, arrays, given)
-    if all(map(_is_fixed, given)):
+    if all(g.is_fixed for g in given):
         with outside_of_programs():
             return _on_host(program, arrays, given)
     return _on_host(program, arrays, given)
@@ -83,12 +75,11 @@ def outside_of_programs() -> Iterator[None]:
 # --- which way -----------------------------------------------------------------------
 
 
-def is_on_host(arrays: Iterable[Array]) -> bool:
+def is_on_host(arrays: Sequence[Array]) -> bool:
     """Can NumPy read all of this without moving it?"""
     if jax.default_backend() != "cpu":
         return False
-    arrays = list(arrays)
-    if any(is_extended(a.dtype) for a in arrays):
+    if any(map(is_extended, {array.dtype for array in arrays})):
         return False  # NumPy has no random keys
     devices = jax.devices()
     if len(devices) == 1:
@@ -99,100 +90,63 @@ def is_on_host(arrays: Iterable[Array]) -> bool:
     return all(isinstance(a, np.ndarray) or a.devices() == default for a in arrays)
 
 
-def check_wide(arrays: Iterable[Array]) -> None:
+def _any_of(kind: type, values: Iterable[Any]) -> bool:
+    return any(issubclass(found, kind) for found in set(map(type, values)))
+
+
+def _check_wide(arrays: Iterable[Array]) -> None:
     """Raise if JAX would narrow one of these."""
     for dtype in {array.dtype for array in arrays}:
         check_not_narrowed(dtype)
 
 
-def _is_numpy(array: Array) -> bool:
-    return isinstance(array, np.ndarray)
-
-
-def _any_tracer(arrays: Iterable[Any]) -> bool:
-    return any(is_tracer(x) for x in arrays)
-
-
-def _floats(leaves: Iterable[Any]) -> list[np.ndarray]:
-    """Arrays that can not be narrowed, other than those of indices."""
-    arrays = (x for x in leaves if isinstance(x, np.ndarray) and x.ndim)
-    return [x for x in arrays if x.dtype.kind in "fc"]
-
-
-def _is_fixed(given: Given) -> bool:
-    functions = [given.function, given.linear_part or given.function]
-    return all(map(is_fixed, functions)) and is_fixed_static(partition(given.args)[1])
+def _is_float_array(x: Any) -> bool:
+    """Not one of indices, which can be narrowed."""
+    return isinstance(x, np.ndarray) and x.ndim > 0 and x.dtype.kind in "fc"
 
 
 # --- the ways ------------------------------------------------------------------------
 
 
-def _trace(
-    program: Program, arrays: Sequence[Array], given: Sequence[Given]
+def _in_program(
+    program: Program,
+    arrays: Sequence[Array],
+    given: Sequence[Given],
+    is_compiled: bool = False,
 ) -> list[Array]:
-    """Step by step, as a part of the program that is being traced.
+    """As a part of the program that is being traced, or as a program.
 
-    What only moves NumPy arrays is no part of it: they stay known.
+    What only moves NumPy arrays is no part of it: that is NumPy's, and stays known.
     """
-    given = [Given(g.function, plain(g.args), g.linear_part) for g in given]
-    values = list(arrays)
-    for op, reads in zip(program.ops, program.reads, strict=True):
-        inputs = [values[i] for i in reads]
-        op = _bound(op, given)
-        if op.moves and all(map(_is_numpy, inputs)):
-            values.append(read_only(op.read(*inputs)))
-        else:
-            values.append(op.trace(*inputs))
-    return [values[i] for i in program.results]
-
-
-def _on_device(
-    program: Program, arrays: Sequence[Array], given: Sequence[Given]
-) -> list[Array]:
-    """One compiled program, if its functions can not change.
-
-    What only moves NumPy arrays is no part of it: that is NumPy's.
-    """
-    if not all(map(_is_fixed, given)):
-        with jax.transfer_guard_host_to_device("allow"):
-            return _trace(program, arrays, given)
     values: list[Any] = [*arrays, *[None] * len(program.ops)]
-    ops, steps, used = [], [], set()
+    ops, steps = [], []
     for i, (op, reads) in enumerate(zip(program.ops, program.reads, strict=True)):
+        op = op.bind(given) if isinstance(op, Map) else op
         at, inputs = program.n_given + i, [values[j] for j in reads]
-        if op.moves and all(map(_is_numpy, inputs)):
-            values[at] = read_only(_bound(op, given).read(*inputs))
+        if op.moves and all(isinstance(x, np.ndarray) for x in inputs):
+            values[at] = read_only(op.read(*inputs))
         else:
-            ops.append(_bound(op, given).in_program())
+            ops.append(op.in_program())
             steps.append((at, reads))
-            used.update(reads)
     wanted = tuple([n for n in program.results if values[n] is None])
-    if not wanted:
-        return [values[n] for n in program.results]
-    needed = tuple(sorted(n for n in used if values[n] is not None))
-    with outside_of_programs():
-        results = _compiled_program(
-            *partition(ops), [values[n] for n in needed], (needed, tuple(steps), wanted)
-        )
+    read = {n for _, reads in steps for n in reads}
+    needed = tuple(sorted(n for n in read if values[n] is not None))
+    known, order = [values[n] for n in needed], (needed, tuple(steps), wanted)
+    if is_compiled and wanted:
+        results = _compiled_program(*partition(ops), known, order)
+    else:
+        results = _in_order(ops, known, order)
     for n, result in zip(wanted, results, strict=True):
         values[n] = result
     return [values[n] for n in program.results]
 
 
-def _bound(op: Op, given: Sequence[Given]) -> Op:
-    return op.bind(given) if isinstance(op, Map) else op
-
-
-@functools.partial(jax.jit, static_argnums=(1, 3))
-def _compiled_program(
-    dynamic: list[Any], static: Any, arrays: list[Array], order: Any
-) -> list[Array]:
+def _in_order(ops: Sequence[Op], arrays: Sequence[Array], order: Any) -> list[Array]:
     """The operations, in this order.
 
     :param order: the numbers of the arrays, those of the result of each operation and
         of what it reads, and those of the results
     """
-    ops: list[Op] = combine(dynamic, static)
     needed, steps, wanted = order
     values = dict(zip(needed, arrays, strict=True))
     for op, (at, reads) in zip(ops, steps, strict=True):
@@ -200,21 +154,40 @@ def _compiled_program(
     return [values[i] for i in wanted]
 
 
+def _on_device(
+    program: Program, arrays: Sequence[Array], given: Sequence[Given]
+) -> list[Array]:
+    """One compiled program, if its functions can not change."""
+    if all(g.is_fixed for g in given):
+        with outside_of_programs():
+            return _in_program(program, arrays, given, is_compiled=True)
+    with jax.transfer_guard_host_to_device("allow"):
+        return _in_program(program, arrays, given)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 3))
+def _compiled_program(
+    dynamic: list[Any], static: Any, arrays: list[Array], order: Any
+) -> list[Array]:
+    return _in_order(combine(dynamic, static), arrays, order)
+
+
 def _on_host(
     program: Program, arrays: Sequence[Array], given: Sequence[Given]
 ) -> list[Array]:
     """Moves by NumPy, and functions of rows together."""
     _keep_freed_memory()
-    values = [x if isinstance(x, np.ndarray) else np.asarray(x) for x in arrays]
-    values += [None] * len(program.ops)  # type: ignore[list-item]
+    values: list[Any] = [*map(np.asarray, arrays), *[None] * len(program.ops)]
     # what nothing was done to but moves stays what it was
-    stays = [*map(_is_numpy, arrays), *[False] * len(program.ops)]
+    stays = [own is given for own, given in zip(values, arrays, strict=False)]
+    stays += [False] * len(program.ops)
     for level in program.levels:
         for i in level.moves:
             reads, at = program.reads[i], program.n_given + i
-            op = _bound(program.ops[i], given)
+            op = program.ops[i]
+            op = op.bind(given) if isinstance(op, Map) else op
             values[at] = op.read(*[values[j] for j in reads])
-            stays[at] = all(stays[j] for j in reads)
+            stays[at] = all(map(stays.__getitem__, reads))
         for i, array in _functions_of(level, program, values, given):
             values[program.n_given + i] = array
     return _as_they_were(program, arrays, values, stays)
@@ -237,12 +210,12 @@ def _functions_of(
 ) -> Iterator[tuple[int, Any]]:
     """The functions of rows of one level, and their results."""
     together: defaultdict[Any, list[int]] = defaultdict(list)
-    keys = [_key_of(g) for g in given]
+    keys = [g.key() for g in given] if level.functions else []
     for i in level.functions:
-        op, slot = program.ops[i], program.slots[i]
-        rows = tuple([(values[j].shape[1:], values[j].dtype) for j in program.reads[i]])
+        slot, signature = program.signatures[i]
         own = None if slot is None else keys[slot.index]
-        together[_signature(op, slot), own, rows].append(i)
+        rows = [(values[j].shape[1:], values[j].dtype) for j in program.reads[i]]
+        together[signature, own, tuple(rows)].append(i)
     for members in together.values():
         inputs = [[values[j] for j in program.reads[i]] for i in members]
         key = (tuple(members), tuple([x.dtype for x in inputs[0]]))
@@ -250,34 +223,9 @@ def _functions_of(
         if batch is None:
             ops: Any = [program.ops[i] for i in members]
             batch = program.batches[key] = Batch(ops, inputs)
-        op: Any = _bound(program.ops[members[0]], given)
-        yield from zip(members, batch.run(op, inputs), strict=True)
-
-
-def _signature(op: Any, slot: Slot | None) -> Any:
-    """Functions with equal ones, of equal rows, can run as one."""
-    args = identity(partition(op.args)[0]) if op.args else ()
-    # the function of a slot is a part of the key of what the caller gives
-    function = op.function if slot is None else _shape_of(op.function)
-    return function, args, op.row_shape
-
-
-def _shape_of(function: Any) -> Any:
-    """A derivative of a slot, without the number of the slot."""
-    if isinstance(function, Slot):
-        return function.is_linear_part
-    return type(function), function.active, function.n_extra, _shape_of(function.of)
-
-
-def _key_of(given: Given) -> Any:
-    """Equal where the caller gives the same."""
-    dynamic, static = partition(given.args)
-    functions = given.function, given.linear_part
-    try:
-        hash((functions, static))
-    except TypeError:  # something that is no key: told apart by itself
-        return id(given)
-    return functions, static, identity(dynamic)
+        slot, _ = program.signatures[members[0]]
+        own = None if slot is None else given[slot.index]
+        yield from zip(members, batch.run(own, inputs), strict=True)
 
 
 def _as_they_were(

@@ -15,7 +15,7 @@ from .conversion import Conversion, check_dtype
 from .errors import MetatensorError
 from .labels import Labels
 from .padding import is_padding
-from .structure import BlockStructure
+from .structure import BlockStructure, Path
 
 
 class TensorBlock:
@@ -326,12 +326,13 @@ class TensorBlock:
             },
         )
 
-    def _walk(self, where: str = "") -> Iterator[tuple[str, TensorBlock]]:
-        """This block and all gradients in it, with words that say where each is."""
-        yield where, self
-        for name, gradient in self.gradients():
-            inside = f" of the gradient with respect to '{name}'"
-            yield from gradient._walk(inside + where)
+    def _walk(self) -> Iterator[tuple[Path, TensorBlock]]:
+        """This block and all gradients in it, see :meth:`BlockStructure.walk`."""
+        start = 0
+        for path, part in self._structure.walk():
+            leaves = self._leaves[start : start + part.n_leaves]
+            yield path, TensorBlock._unflatten(part, leaves)
+            start += 1 + (part.samples is None)
 
     def __repr__(self) -> str:
         return display.block(self)

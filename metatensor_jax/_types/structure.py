@@ -6,10 +6,23 @@ come with a digest: 16 bytes that are equal for equal structures only.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import blake2b
 
 from . import display
 from .labels import Labels
+
+#: the parameters that lead from a block to a gradient of a gradient of ... it
+Path = tuple[str, ...]
+
+
+def in_words(path: Path) -> str:
+    """Which gradient of a block this is, for messages; nothing for the block.
+
+    >>> in_words(("a", "b"))
+    " of the gradient with respect to 'b' of the gradient with respect to 'a'"
+    """
+    return "".join([f" of the gradient with respect to '{x}'" for x in reversed(path)])
 
 
 def _short(labels: Labels) -> str:
@@ -74,20 +87,31 @@ class BlockStructure:
             self._digest = blake2b(content, digest_size=16).digest()
         return self._digest
 
+    def walk(self, path: Path = ()) -> Iterator[tuple[Path, BlockStructure]]:
+        """This one and those of all gradients, in the order of their leaves.
+
+        Each comes with the parameters that lead to it: ``()`` for the block itself,
+        ``("a", "b")`` for the gradient by ``b`` of its gradient by ``a``.
+        """
+        yield path, self
+        for name, gradient in self.gradients:
+            yield from gradient.walk((*path, name))
+
     def leaf_names(self, prefix: str) -> list[str]:
         """How to reach each leaf of a block, such as ``.gradient('x').values``."""
-        names = [f"{prefix}.values"]
-        if self.samples is None:
-            names.append(f"{prefix}.samples.values")
-        for name, gradient in self.gradients:
-            names += gradient.leaf_names(f"{prefix}.gradient({name!r})")
+        names = []
+        for path, part in self.walk():
+            at = prefix + "".join([f".gradient({name!r})" for name in path])
+            names.append(f"{at}.values")
+            if part.samples is None:
+                names.append(f"{at}.samples.values")
         return names
 
     def leaves_are_data(self) -> list[bool]:
         """Is each leaf the values of a block, rather than those of labels?"""
-        flags = [True] if self.samples is not None else [True, False]
-        for _, gradient in self.gradients:
-            flags += gradient.leaves_are_data()
+        flags = []
+        for _, part in self.walk():
+            flags += [True] if part.samples is not None else [True, False]
         return flags
 
     def __eq__(self, other: object) -> bool:

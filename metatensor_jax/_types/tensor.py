@@ -16,7 +16,7 @@ from .conversion import Conversion
 from .entry import LabelsEntry
 from .errors import MetatensorError
 from .labels import Labels
-from .structure import BlockStructure, MapStructure
+from .structure import BlockStructure, MapStructure, Path
 
 Selection = int | Mapping[str, int] | Labels | LabelsEntry | None
 
@@ -417,7 +417,9 @@ def _check_blocks(keys: Labels, blocks: Sequence[TensorBlock]) -> None:
             f"expected one block for each of the {len(keys)} keys, got {len(blocks)}"
         )
     for i, block in enumerate(blocks[1:], 1):
-        _check_same(blocks[0]._structure, block._structure, i, "")
+        pairs = zip(blocks[0]._structure.walk(), block._structure.walk(), strict=False)
+        for (path, first), (_, other) in pairs:
+            _check_same(first, other, i, path)
         if block.dtype != blocks[0].dtype:
             raise MetatensorError(
                 "all blocks must have the same dtype, but blocks[0] has "
@@ -425,7 +427,7 @@ def _check_blocks(keys: Labels, blocks: Sequence[TensorBlock]) -> None:
             )
 
 
-def _check_same(a: BlockStructure, b: BlockStructure, i: int, where: str) -> None:
+def _check_same(a: BlockStructure, b: BlockStructure, i: int, path: Path) -> None:
     """Raise unless two blocks can be in one map: names of axes and gradients agree."""
     names = [
         ("sample", a.sample_names, b.sample_names),
@@ -435,12 +437,11 @@ def _check_same(a: BlockStructure, b: BlockStructure, i: int, where: str) -> Non
     ]
     for kind, first, other in names:
         if first != other:
+            where = f" in the gradients with respect to '{path[-1]}'" if path else ""
             raise MetatensorError(
                 f"all blocks must have the same {kind} names{where}, but blocks[0] has "
                 f"{list(first)} and blocks[{i}] has {list(other)}"
             )
-    for (name, first), (_, other) in zip(a.gradients, b.gradients, strict=True):
-        _check_same(first, other, i, f" in the gradients with respect to '{name}'")
 
 
 def _names(components: tuple[Labels, ...]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,8 +198,9 @@ def _check_parameter(
     stored = []
     for i, block in enumerate(tensor):
         block.gradient(name)  # raises if there is none
-        for path in _paths(block, name):
-            stored.append(_Stored(tensor, i, path, name, parameter, system))
+        for path, part in block._walk():
+            if part.has_gradient(name):
+                stored.append(_Stored(tensor, i, path, name, parameter, system))
     for gradient in stored:
         gradient.tolerance = (
             atol + rtol * gradient.scale + 10 * eps * gradient.largest / step
@@ -212,15 +213,6 @@ def _check_parameter(
             fine = (values[2] - values[3]) / steps[1]
             gradient.compare(index, (4 * fine - coarse) / 3)
     return [gradient.summary() for gradient in stored]
-
-
-def _paths(block: TensorBlock, name: str) -> Iterator[tuple[str, ...]]:
-    """The block, and those of its gradients, that have a gradient by this parameter."""
-    if block.has_gradient(name):
-        yield ()
-    for other, gradient in block.gradients():
-        for path in _paths(gradient, name):
-            yield (other, *path)
 
 
 def _evaluate(

@@ -174,6 +174,12 @@ def _unit_of_gradient(gradient: TensorBlock, unit: Any) -> Any:
 
 def check_same_room(what: str, first: BlockStructure, other: BlockStructure) -> None:
     """Raise unless two blocks differ in the values of their samples only."""
+    for (path, mine), (_, its) in zip(first.walk(), other.walk(), strict=False):
+        of_gradient = "".join([f", gradient '{name}'" for name in path])
+        _check_same_axes(what + of_gradient, mine, its)
+
+
+def _check_same_axes(what: str, first: BlockStructure, other: BlockStructure) -> None:
     if first.sample_names != other.sample_names:
         raise MetatensorError(
             f"the samples of {what} should have the dimensions "
@@ -199,8 +205,6 @@ def check_same_room(what: str, first: BlockStructure, other: BlockStructure) -> 
                 f"{first_difference(mine, its)}; give them the same {axis} before "
                 "(for example with Labels in `keys_to_properties`)"
             )
-    for (name, mine), (_, its) in zip(first.gradients, other.gradients, strict=True):
-        check_same_room(f"{what}, gradient '{name}'", mine, its)
 
 
 Capacities = Mapping[str, Any]

@@ -120,9 +120,8 @@ def _no_rows(room: MapRoom, numbering: Numbering) -> np.ndarray | None:
 def _add_nothing(
     leaves: list[Any], room: BlockRoom, bucket: int, dtype: np.dtype
 ) -> None:
-    leaves += map(read_only, _empty(room, bucket, dtype))
-    for _, inner in room.gradients:
-        _add_nothing(leaves, inner, bucket, dtype)
+    for _, part in room.walk():
+        leaves += map(read_only, _empty(part, bucket, dtype))
 
 
 def _empty(room: BlockRoom, bucket: int, dtype: np.dtype) -> list[np.ndarray]:

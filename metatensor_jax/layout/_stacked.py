@@ -53,21 +53,25 @@ def stack_blocks(tensor: TensorMap) -> StackedMap:
 
 def _shape_of(block: TensorBlock) -> Any:
     """Blocks with the same go into one array."""
-    rows = round_up(len(block)) if block.samples.is_static else len(block)
-    gradients = [(name, _shape_of(gradient)) for name, gradient in block.gradients()]
-    names = tuple(block.samples.names)
-    return rows, block.shape[1:], str(block.dtype), names, tuple(gradients)
+    shapes = []
+    for path, part in block._walk():
+        rows = round_up(len(part)) if part.samples.is_static else len(part)
+        names = tuple(part.samples.names)
+        shapes.append((path, rows, part.shape[1:], str(part.dtype), names))
+    return tuple(shapes)
 
 
 def _stack(blocks: Sequence[TensorBlock]) -> list[Any]:
     """The leaves of blocks with a new first axis; rows are filled up with zeros."""
-    n = max(len(block) for block in blocks)
-    leaves = [_stack_arrays([block.values for block in blocks], n, 0)]
-    if not blocks[0].samples.is_static:
-        samples = [block.samples.values for block in blocks]
-        leaves.append(_stack_arrays(samples, n, Labels.PADDING))
-    for name in blocks[0].gradients_list():
-        leaves += _stack([block.gradient(name) for block in blocks])
+    leaves = []
+    for parts in zip(*[block._walk() for block in blocks], strict=True):
+        values = [part.values for _, part in parts]
+        samples = [part.samples for _, part in parts]
+        n = max(map(len, samples))
+        leaves.append(_stack_arrays(values, n, 0))
+        if not samples[0].is_static:
+            of_each = [labels.values for labels in samples]
+            leaves.append(_stack_arrays(of_each, n, Labels.PADDING))
     return leaves
 
 
@@ -225,13 +229,12 @@ class StackedMap:
 
 def _cut(structure: BlockStructure, leaves: Any) -> list[Any]:
     """The rows of a block, without those that it was filled up with."""
-    values = next(leaves)
-    if structure.samples is not None:
-        own = [values[: len(structure.samples)]]
-    else:
-        own = [values, next(leaves)]
-    for _, gradient in structure.gradients:
-        own += _cut(gradient, leaves)
+    own = []
+    for _, part in structure.walk():
+        if part.samples is not None:
+            own.append(next(leaves)[: len(part.samples)])
+        else:
+            own += [next(leaves), next(leaves)]
     return own
 
 

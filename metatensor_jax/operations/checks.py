@@ -12,6 +12,7 @@ from .._plan.draft import Draft
 from .._types.block import TensorBlock
 from .._types.errors import MetatensorError, NotEqualError
 from .._types.labels import Labels, first_difference
+from .._types.structure import in_words
 from .._types.tensor import TensorMap
 
 AXES = ("samples", "components", "properties")
@@ -135,12 +136,12 @@ def parameters_of(block: Block) -> list[str]:
 
 def check_not_batched(what: str, block: TensorBlock) -> None:
     """Raise if the values have other axes than the labels."""
-    for where, part in block._walk():
+    for path, part in block._walk():
         n_axes = 2 + len(part.components)
         if part.values.ndim != n_axes:
             raise MetatensorError(
-                f"the values of {what}{where} have the shape {part.shape}, but its "
-                f"labels are those of {n_axes} axes. Maps that are stacked for "
+                f"the values of {what}{in_words(path)} have the shape {part.shape}, "
+                f"but its labels are those of {n_axes} axes. Maps that are stacked for "
                 "`jax.vmap` are maps inside of it only: call this there, or take them "
                 "apart first"
             )

@@ -21,6 +21,7 @@ from .._types.block import TensorBlock
 from .._types.context import in_block
 from .._types.errors import MetatensorError, NotEqualError
 from .._types.labels import Labels
+from .._types.structure import in_words
 from .._types.tensor import TensorMap
 from .checks import (
     AXES,
@@ -396,8 +397,8 @@ def _compare(
     check_type(b, "tensor_2", TensorMap)
     check_same_keys(a, b, what)
     for i, blocks in enumerate(match_blocks(a, b)):
-        for (where, x), (_, y) in zip(*(x._walk() for x in blocks), strict=False):
-            with in_block(a.keys, i, where):
+        for (path, x), (_, y) in zip(*(x._walk() for x in blocks), strict=False):
+            with in_block(a.keys, i, in_words(path)):
                 check_same_axes(x, y, what, axes)
                 if gradients:
                     check_same_parameters(x, y, what)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .._evaluate import evaluate
-from .._host.packing import cut, distinct_rows, is_increasing, unique_rows
+from .._host.packing import RowIndex, cut, distinct_rows, is_increasing, unique_rows
 from .._plan.draft import Draft, DraftMap
 from .._plan.map import plan_map
 from .._plan.move import Piece, plan_move
@@ -70,8 +70,6 @@ def keys_to_samples(
             )
         keys_to_move = keys_to_move.names
     moved = tuple(as_names(keys_to_move))
-    if not moved:
-        return tensor
     return evaluate(
         _blocks_along,
         tensor,
@@ -130,7 +128,7 @@ def _group_keys(keys: Labels, moved: Sequence[str]) -> _KeyGroups:
             raise MetatensorError(
                 f"'{name}' is not part of the keys of this map: {keys.names}"
             )
-    if len(keys) == 0:
+    if len(keys) == 0 and moved:
         raise MetatensorError("there are no keys to move in a map without blocks")
     return _KeyGroups(keys, moved)
 
@@ -224,8 +222,6 @@ def keys_to_properties(
     """
     wanted = keys_to_move if isinstance(keys_to_move, Labels) else None
     moved = tuple(as_names(wanted.names if wanted is not None else keys_to_move))  # type: ignore[arg-type]
-    if not moved:
-        return tensor
     if wanted is not None and len(wanted) == 0:
         wanted = None
     return evaluate(
@@ -268,9 +264,7 @@ class _Columns:
     def __init__(self, entries: Labels, wanted: Labels) -> None:
         self._wanted = wanted
         #: which block each of the wanted entries is, -1 for none
-        self._blocks = [
-            -1 if at is None else at for at in map(entries.position, wanted.values)
-        ]
+        self._blocks = RowIndex(entries.values).find(wanted.values).tolist()
 
     def plan(
         self, blocks: Sequence[Draft], sort: bool, fill_value: Any, once: Once

@@ -19,6 +19,7 @@ from .._types.block import TensorBlock
 from .._types.context import in_block
 from .._types.conversion import check_not_narrowed, is_inexact
 from .._types.errors import MetatensorError
+from .._types.structure import in_words
 from .._types.tensor import TensorMap
 from .checks import (
     check_same_axes,
@@ -153,8 +154,8 @@ def _linear_system(
     check_same_keys(X, Y, what)
     blocks = []
     for i, (x, y) in enumerate(match_blocks(X, Y)):
-        for (where, a), (_, b) in zip(x._walk(), y._walk(), strict=False):
-            with in_block(X.keys, i, where):
+        for (path, a), (_, b) in zip(x._walk(), y._walk(), strict=False):
+            with in_block(X.keys, i, in_words(path)):
                 check_same_metadata(a, b, what, ["samples", "components"])
         solution = solver(_equations(x), _equations(y))
         blocks.append(TensorBlock._make(solution.T, y.properties, (), x.properties))

@@ -21,8 +21,8 @@ from .._plan.move import Arrangement, Piece, plan_move
 from .._plan.once import Once
 from .._plan.push import RowFunction
 from .._plan.rows import traced_labels
-from .._run.functions import row_type
-from .._run.ops import Given, Slot
+from .._run.functions import Given, row_type
+from .._run.ops import Slot
 from .._types.arrays import is_tracer
 from .._types.block import TensorBlock
 from .._types.context import in_block

@@ -121,7 +121,7 @@ def kind_of(module: Any) -> Any:
     arrays, rest = eqx.partition(module, is_array)
     shapes = [(x.shape, str(x.dtype)) for x in jax.tree.leaves(arrays)]
     leaves, structure = jax.tree.flatten(rest)
-    return structure, tuple(map(Constant, leaves)), tuple(shapes)
+    return structure, tuple(map(Constant.of, leaves)), tuple(shapes)
 
 
 class _Sizes:
