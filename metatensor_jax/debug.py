@@ -18,7 +18,7 @@ _LAYOUT = "pad both with one `Layout`"
 _SAME_AXES = "give both the same ones before (see Labels in `keys_to_properties`)"
 
 
-def explain_retrace(a: Any, b: Any) -> str:
+def explain_retrace(a: object, b: object) -> str:
     """Say in words why ``jax.jit`` compiles one program for ``a`` and one for ``b``.
 
     :param a: an argument of a compiled function: a map, a block, labels, or any pytree

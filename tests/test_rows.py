@@ -407,8 +407,8 @@ def test_differentiable(options):
 
 
 def test_inputs_that_are_no_blocks():
-    with pytest.raises(TypeError, match="must be a TensorMap or a TensorBlock, not no"):
-        map_rows(jnp.sin)
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        map_rows(jnp.sin)  # type: ignore[call-arg]
     with pytest.raises(
         TypeError, match="must be a TensorMap or a TensorBlock, not int"
     ):

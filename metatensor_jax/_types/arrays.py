@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, Union
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    import jax
+
+#: what a block holds: an array of NumPy or of JAX, a tracer among them
+Array: TypeAlias = Union[np.ndarray, "jax.Array"]
+#: one number
+Scalar: TypeAlias = Union[
+    bool, int, float, complex, np.generic, np.ndarray, "jax.Array"
+]
+#: where arrays are: a device or several of them; "cpu" for arrays of NumPy
+Device: TypeAlias = Union[str, "jax.Device", "jax.sharding.Sharding"]  # type: ignore[reportInvalidTypeForm]
+#: what labels take as values: integers of NumPy or JAX, or nested lists
+LabelsLike: TypeAlias = Union[ArrayLike, "jax.Array"]
 
 
 def is_jax(value: object) -> bool:
@@ -34,7 +49,7 @@ def is_tracer(value: object) -> bool:
     return is_jax(value) and isinstance(value, sys.modules["jax.core"].Tracer)
 
 
-def is_array(value: object) -> TypeGuard[Any]:
+def is_array(value: object) -> TypeGuard[Array]:
     """Is ``value`` an array that a block can hold (NumPy's or JAX's)?
 
     >>> is_array(np.zeros(3)), is_array([0.0])

@@ -8,9 +8,10 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from . import display
-from .arrays import frozen, is_array, native
+from .arrays import Array, Device, frozen, is_array, native
 from .conversion import Conversion, check_dtype
 from .errors import MetatensorError
 from .labels import Labels
@@ -58,7 +59,7 @@ class TensorBlock:
 
     def __init__(
         self,
-        values: Any,
+        values: Array,
         samples: Labels,
         components: Sequence[Labels],
         properties: Labels,
@@ -120,7 +121,7 @@ class TensorBlock:
     # --- the parts ---------------------------------------------------------------
 
     @property
-    def values(self) -> Any:
+    def values(self) -> Array:
         """The data, with shape ``(samples, *components, properties)``."""
         return self._leaves[0]
 
@@ -155,7 +156,7 @@ class TensorBlock:
         return tuple(self.values.shape)
 
     @property
-    def mask(self) -> Any:
+    def mask(self) -> Array:
         """Which samples are there, rather than padding: one boolean for each.
 
         Static samples are all there. Those of a padded batch are padding where they are
@@ -171,7 +172,7 @@ class TensorBlock:
         return self.values.dtype
 
     @property
-    def device(self) -> Any:
+    def device(self) -> Device:
         """Where the values are: a JAX device, or ``"cpu"`` for NumPy's."""
         return "cpu" if isinstance(self.values, np.ndarray) else self.values.device
 
@@ -229,7 +230,7 @@ class TensorBlock:
             self.values, self.samples, self.components, self.properties, gradients
         )
 
-    def with_values(self, values: Any) -> TensorBlock:
+    def with_values(self, values: Array) -> TensorBlock:
         """This block with other values of the same shape; gradients stay.
 
         >>> block = TensorBlock(
@@ -265,7 +266,14 @@ class TensorBlock:
         parts = self.values, self.samples, tuple(self.components), self.properties
         return TensorBlock._make, (*parts, dict(self.gradients()))
 
-    def to(self, *args: Any, **kwargs: Any) -> TensorBlock:
+    def to(
+        self,
+        *args: DTypeLike | Device,
+        dtype: DTypeLike | None = None,
+        device: Device | None = None,
+        arrays: str | None = None,
+        non_blocking: bool = False,
+    ) -> TensorBlock:
         """This block with another dtype, on another device, or as other arrays.
 
         :param dtype: dtype of values and gradients
@@ -280,7 +288,7 @@ class TensorBlock:
         >>> block.to(np.float32).dtype
         dtype('float32')
         """
-        return self._convert(Conversion.parse(args, kwargs))
+        return self._convert(Conversion.parse(args, dtype, device, arrays))
 
     def _convert(self, conversion: Conversion) -> TensorBlock:
         return self._map_leaves(conversion.apply, conversion.place)

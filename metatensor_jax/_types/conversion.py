@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,18 +26,17 @@ class Conversion(NamedTuple):
     arrays: str | None = None
 
     @classmethod
-    def parse(cls, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Conversion:
+    def parse(
+        cls, args: Sequence[Any], dtype: Any, device: Any, arrays: Any
+    ) -> Conversion:
         """The arguments of ``to``; positional ones are told apart by their type."""
-        options = dict(kwargs)
+        named = {"dtype": dtype, "device": device, "arrays": arrays}
+        options = {name: x for name, x in named.items() if x is not None}
         for arg in args:
             name = _kind_of_conversion(arg)
             if name in options:
                 raise TypeError(f"`to` got `{name}` twice: {options[name]} and {arg}")
             options[name] = arg
-        options.pop("non_blocking", None)  # JAX's copies never block
-        unknown = sorted(set(options) - set(cls._fields))
-        if unknown:
-            raise TypeError(f"`to` has no arguments {unknown}, only {cls._fields}")
         if options.get("arrays") not in (None, "numpy", "jax"):
             raise ValueError(
                 f"`arrays` must be 'numpy' or 'jax', not {options['arrays']!r}"

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 
 from . import display
-from .arrays import is_jax, read_only
+from .arrays import LabelsLike, is_jax, read_only
 from .errors import MetatensorError
 
 _VALID_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 INT32 = np.iinfo(np.int32)
-
-LabelsLike = Any  # what labels accept as values: an integer array, or nested lists
 
 
 class LabelsEntry:
@@ -36,14 +34,13 @@ class LabelsEntry:
 
     def __init__(self, names: Sequence[str] | str, values: LabelsLike) -> None:
         self._names = check_names(names)
-        if not is_jax(values):
-            values = read_only(as_int32(values))
-        if tuple(values.shape) != (len(self._names),):
+        row: Any = values if is_jax(values) else read_only(as_int32(values))
+        if tuple(row.shape) != (len(self._names),):
             raise MetatensorError(
                 f"an entry needs one value for each of the names {self.names}, "
-                f"got values with shape {tuple(values.shape)}"
+                f"got values with shape {tuple(row.shape)}"
             )
-        self._values = values
+        self._values = row
 
     @classmethod
     def _make(cls, names: tuple[str, ...], values: Any) -> LabelsEntry:
@@ -58,7 +55,7 @@ class LabelsEntry:
         return list(self._names)
 
     @property
-    def values(self) -> Any:
+    def values(self) -> Any:  # NumPy's, of static labels
         """The integers of this entry, with shape ``(dimensions,)``."""
         return self._values
 

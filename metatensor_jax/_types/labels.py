@@ -11,17 +11,16 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from operator import index as as_int
 from os import PathLike
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, overload
 
 import numpy as np
 
 from .._host.packing import RowIndex, first_duplicate, is_among
 from . import display
-from .arrays import is_jax, is_tracer, read_only
+from .arrays import Array, Device, LabelsLike, is_jax, is_tracer, read_only
 from .entry import (
     INT32,
     LabelsEntry,
-    LabelsLike,
     as_int32,
     check_int32,
     check_names,
@@ -139,7 +138,7 @@ class Labels:
         return Labels(name, np.arange(end, dtype=np.int32).reshape(-1, 1), True)
 
     @classmethod
-    def traced(cls, names: str | Sequence[str], values: Any) -> Labels:
+    def traced(cls, names: str | Sequence[str], values: Array) -> Labels:
         """Labels whose values are data, also when these are NumPy's.
 
         :param names: names of the dimensions
@@ -162,7 +161,7 @@ class Labels:
         return list(self._names)
 
     @property
-    def values(self) -> Any:
+    def values(self) -> Any:  # NumPy's for static labels, which nearly all are
         """All entries, ``int32`` with shape ``(entries, dimensions)``, read-only."""
         return self._values
 
@@ -172,7 +171,7 @@ class Labels:
         return self._static
 
     @property
-    def device(self) -> Any:
+    def device(self) -> Device:
         """Where the values are: ``"cpu"`` for static labels."""
         return "cpu" if self._static else getattr(self._values, "device", "cpu")
 
@@ -182,6 +181,12 @@ class Labels:
     def __iter__(self) -> Iterator[LabelsEntry]:
         values = self._host_values("iterating over labels")
         return (LabelsEntry._make(self._names, row) for row in values)
+
+    @overload
+    def __getitem__(self, index: str) -> Any: ...
+
+    @overload
+    def __getitem__(self, index: int) -> LabelsEntry: ...
 
     def __getitem__(self, index: str | int) -> Any:
         """A column as an array given its name, or an entry given its index.
@@ -383,25 +388,25 @@ class Labels:
             )
         index += len(self._names) if index < 0 else 0
         names = (*self._names[:index], name, *self._names[index:])
-        if is_tracer(values) or not self._static:
-            values = values if is_jax(values) else as_int32(values)
-            check_int32(values)
-        else:
-            values = as_int32(values)
-        if tuple(values.shape) != (len(self),):
+        may_be_traced = is_tracer(values) or not self._static
+        column: Any = values
+        if not (may_be_traced and is_jax(values)):
+            column = as_int32(values)
+        check_int32(column)
+        if tuple(column.shape) != (len(self),):
             raise MetatensorError(
                 f"the values of the new dimension '{name}' must be a 1D array with "
                 f"one value for each of the {len(self)} entries, got shape "
-                f"{tuple(values.shape)}"
+                f"{tuple(column.shape)}"
             )
-        array = values if is_jax(values) else self._values
+        array = column if is_jax(column) else self._values
         module = array.__array_namespace__()
         if not self._static:  # padding is so in each dimension
-            values = masked(values, ~is_padding(self._values))
+            column = masked(column, ~is_padding(self._values))
         before, after = self._values[:, :index], self._values[:, index:]
         # unique rows stay unique when they grow: no need to check
-        rows = module.concat([before, values[:, None], after], axis=1)
-        static = self._static and not is_jax(values)
+        rows = module.concat([before, column[:, None], after], axis=1)
+        static = self._static and not is_jax(column)
         return Labels._make(check_names(names), rows, static)
 
     def remove(self, name: str) -> Labels:
@@ -478,13 +483,12 @@ class Labels:
     def __reduce_ex__(self, protocol: Any) -> Any:
         return Labels._make, (self._names, self._values, self._static)
 
-    def to(self, *args: Any, **kwargs: Any) -> Labels:
+    def to(self, device: Device | None = None, non_blocking: bool = False) -> Labels:
         """These labels on another device: static labels are on the host, always.
 
         Takes what metatensor's ``to`` takes, so that code can treat labels, blocks and
         maps alike. Traced labels move to ``device``.
         """
-        device = kwargs.get("device", args[0] if args else None)
         if self._static or device is None or isinstance(self._values, np.ndarray):
             return self
         return Labels._make(self._names, self._values.to_device(device), False)

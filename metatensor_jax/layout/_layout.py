@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._types.arrays import Array
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.padding import is_padding
@@ -49,18 +50,18 @@ class PaddedBatch:
         before; -1 for systems that have none
     """
 
-    tensors: Any
-    systems: Any
-    order: dict[str, Any]
+    tensors: Any  # what was padded: a TensorMap, or a dict of maps
+    systems: Array
+    order: dict[str, Array]
     system: str
-    rows: dict[str, Any] = field(default_factory=dict)
+    rows: dict[str, Array] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> TensorMap:
         """The map of this name."""
         return self.tensors[name]
 
     @property
-    def mask(self) -> Any:
+    def mask(self) -> Array:
         """Which systems are there, rather than padding: one boolean for each."""
         return ~is_padding(self.systems)
 
@@ -254,7 +255,7 @@ class Layout:
         return maps
 
     def unpad(
-        self, padded: PaddedBatch | TensorMap, systems: Any = None
+        self, padded: PaddedBatch | TensorMap, systems: Array | None = None
     ) -> TensorMap | dict[str, TensorMap]:
         """Exactly the rows that were padded, with the own numbers of their systems.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .._run.batch import round_up
 from .._run.functions import combine, partition
-from .._types.arrays import is_jax
+from .._types.arrays import Array, is_jax
 from .._types.block import TensorBlock
 from .._types.conversion import check_not_narrowed
 from .._types.errors import MetatensorError
@@ -99,7 +99,7 @@ class StackedMap:
     __slots__ = ("_groups", "_leaves", "_structure")
 
     def __init__(
-        self, structure: MapStructure, groups: Groups, leaves: Sequence[list[Any]]
+        self, structure: MapStructure, groups: Groups, leaves: Sequence[list[Array]]
     ) -> None:
         self._structure, self._groups, self._leaves = structure, groups, list(leaves)
 
@@ -113,7 +113,7 @@ class StackedMap:
         """The positions of the blocks that each array holds."""
         return self._groups
 
-    def row_of(self, block: int) -> tuple[tuple[int, ...], Any]:
+    def row_of(self, block: int) -> tuple[tuple[int, ...], np.dtype]:
         """Shape and dtype of one row of a block."""
         for members, leaves in zip(self._groups, self._leaves, strict=True):
             if block in members:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._evaluate import as_map
 from .._plan.map import match_blocks
 from .._run.functions import Number
 from .._types import display
-from .._types.arrays import is_array
+from .._types.arrays import Scalar, is_array
 from .._types.attach import attach
 from .._types.context import in_block, noting
 from .._types.errors import MetatensorError
@@ -25,7 +25,6 @@ from .creation import zeros_like
 from .rows import map_rows
 
 #: a number: Python's, NumPy's, or an array without axes
-Scalar = bool | int | float | complex | np.generic | np.ndarray | jax.Array
 
 
 def add(
@@ -288,8 +287,8 @@ def _at_keys(tensor: TensorMap, keys: Labels, other: TensorMap) -> TensorMap:
     for entry in keys:
         at = tensor.keys.position(entry)
         if at is None:
-            of_other = other.blocks_by_id([other.keys.position(entry)])
-            zero = zeros_like(TensorMap._make(Labels.single(), of_other))
+            of_other = other.block(entry)
+            zero = zeros_like(as_map(of_other))
             blocks.append(zero.block_by_id(0))
         else:
             blocks.append(tensor.block_by_id(at))

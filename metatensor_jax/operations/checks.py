@@ -6,7 +6,6 @@ The messages name the operation that was called.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from .._plan.draft import Draft
 from .._types.block import TensorBlock
@@ -19,7 +18,7 @@ AXES = ("samples", "components", "properties")
 Block = TensorBlock | Draft
 
 
-def check_type(value: Any, name: str, expected: type) -> None:
+def check_type(value: object, name: str, expected: type) -> None:
     """Raise unless the argument ``name`` is of this type."""
     if isinstance(value, expected):
         return

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._evaluate import as_map, only_block
-from .._types.arrays import is_array, is_jax
+from .._types.arrays import Array, is_array, is_jax
 from .._types.block import TensorBlock
 from .._types.conversion import check_not_narrowed
 from .._types.errors import MetatensorError
@@ -276,7 +276,7 @@ def is_contiguous_block(block: TensorBlock) -> bool:
 
 
 def block_from_array(
-    array: Any,
+    array: Array,
     sample_names: Sequence[str] | None = None,
     component_names: Sequence[str] | None = None,
     property_names: Sequence[str] | None = None,
@@ -318,7 +318,7 @@ def block_from_array(
     return TensorBlock(array.reshape(shape), sample_labels, components, property_labels)
 
 
-def one_hot(labels: Labels, dimension: Labels) -> Any:
+def one_hot(labels: Labels, dimension: Labels) -> Array:
     """Which of the possible values each entry has in one dimension, as 0 and 1.
 
     :param labels: labels with this dimension

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._plan.once import for_each
+from .._types.arrays import LabelsLike
 from .._types.block import TensorBlock
 from .._types.entry import as_int32, column_index
 from .._types.errors import MetatensorError
@@ -19,7 +20,9 @@ _AXES = ("keys", "samples", "properties")
 _AXES_WITH_COMPONENTS = ("keys", "samples", "components", "properties")
 
 
-def append_dimension(tensor: TensorMap, axis: str, name: str, values: Any) -> TensorMap:
+def append_dimension(
+    tensor: TensorMap, axis: str, name: str, values: LabelsLike
+) -> TensorMap:
     r"""Add a dimension at the end of keys, samples or properties.
 
     .. math:: y_i = x_i \qquad \nabla y_i = \nabla x_i
@@ -40,7 +43,7 @@ def append_dimension(tensor: TensorMap, axis: str, name: str, values: Any) -> Te
 
 
 def insert_dimension(
-    tensor: TensorMap, axis: str, index: int, name: str, values: Any
+    tensor: TensorMap, axis: str, index: int, name: str, values: LabelsLike
 ) -> TensorMap:
     r"""Add a dimension before the one at ``index`` of keys, samples or properties.
 
@@ -137,7 +140,7 @@ def rename_dimension(tensor: TensorMap, axis: str, old: str, new: str) -> Tensor
 
 
 def replace_dimension(
-    tensor: TensorMap, axis: str, name: str, values: Any
+    tensor: TensorMap, axis: str, name: str, values: LabelsLike | Mapping[int, int]
 ) -> TensorMap:
     r"""Give a dimension other values; of samples, also where gradients have it.
 

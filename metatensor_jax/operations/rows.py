@@ -8,7 +8,7 @@ all there is to know about gradients is bookkeeping of rows, and follows from th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, overload
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ from .._plan.push import RowFunction
 from .._plan.rows import traced_labels
 from .._run.functions import Given, row_type
 from .._run.ops import Slot
-from .._types.arrays import is_tracer
+from .._types.arrays import Array, is_tracer
 from .._types.block import TensorBlock
 from .._types.context import in_block
 from .._types.errors import MetatensorError
@@ -36,15 +36,22 @@ OrderOfRows = Callable[[np.ndarray], np.ndarray]
 # --- functions of rows ---------------------------------------------------------------
 
 
+_Blocks = TypeVar("_Blocks", TensorBlock, TensorMap)
+#: a function of rows, of any number of them: it gives one array
+RowFunctionLike = Callable[..., Any]
+
+
 def map_rows(
-    function: Any,
-    *inputs: Any,
-    args: Any = (),
-    linear: bool | Callable[..., Any] = False,
+    function: RowFunctionLike | list[RowFunctionLike],
+    first: _Blocks,
+    /,
+    *others: _Blocks | Array | Sequence[Array],
+    args: tuple[Any, ...] | list[tuple[Any, ...]] = (),
+    linear: bool | RowFunctionLike = False,
     rearranges: bool = False,
-    components: Any = None,
-    properties: Any = None,
-) -> Any:
+    components: Sequence[Labels] | list[Sequence[Labels]] | None = None,
+    properties: Labels | list[Labels] | None = None,
+) -> _Blocks:
     r"""Apply a function to each row of blocks that share their samples.
 
     With :math:`y_i = f(x_i)`, the stored gradients of the result are
@@ -63,9 +70,10 @@ def map_rows(
         properties)``, then ``args``; gives one row of the result. Outside of
         ``jax.jit`` it runs as ``jax.vmap`` of it does, anew at each call: give
         ``jax.jit(function)`` to have it compiled.
-    :param inputs: blocks with the same samples; or maps with the same keys, whose
-        blocks have the same samples. All but the first can also be a plain array with
-        one row per sample, without gradients (for maps: a list of them).
+    :param first: a block, or a map
+    :param others: blocks with the same samples; or maps with the same keys, whose
+        blocks have the same samples; or a plain array with one row per sample, without
+        gradients (for maps: a list of them)
     :param args: what ``function`` takes besides rows. Python values in there stay what
         they are.
     :param linear: ``function`` is linear in the rows of all blocks together, so that
@@ -93,10 +101,11 @@ def map_rows(
     >>> y.values.tolist(), y.gradient("t").values.tolist()
     ([[1.0], [9.0]], [[60.0]])
     """
-    first = _first_input(inputs)
+    _check_is_data(first)
+    inputs = (first, *others)
     if isinstance(first, TensorBlock):
-        maps = [as_map(x) if isinstance(x, TensorBlock) else [x] for x in inputs]
-        axes = None if components is None else [components]
+        maps: Any = [as_map(x) if isinstance(x, TensorBlock) else [x] for x in inputs]
+        axes: Any = _listed(components)
         result = map_rows(
             function,
             *maps,
@@ -136,14 +145,12 @@ def map_rows(
     return result
 
 
-def _first_input(inputs: Sequence[Any]) -> Any:
-    if not inputs or not isinstance(inputs[0], (TensorBlock, TensorMap)):
-        given = type(inputs[0]).__name__ if inputs else "nothing"
+def _check_is_data(first: object) -> None:
+    if not isinstance(first, (TensorBlock, TensorMap)):
         raise TypeError(
-            f"the first input of map_rows must be a TensorMap or a TensorBlock, not "
-            f"{given}"
+            "the first input of map_rows must be a TensorMap or a TensorBlock, not "
+            f"{type(first).__name__}"
         )
-    return inputs[0]
 
 
 def _of_block(value: Any, i: int) -> Any:
@@ -200,20 +207,44 @@ class Move(NamedTuple):
         they follow those of the move before. (For a map: one index per block.)
     """
 
-    block: Any
-    source: Any = None
-    destination: Any = None
+    block: TensorBlock | TensorMap
+    source: Array | Sequence[Array] | None = None
+    destination: Array | Sequence[Array] | None = None
+
+
+@overload
+def move_rows(
+    moves: Sequence[Move],
+    samples: Labels,
+    *,
+    properties: Labels | None = None,
+    arrangement: Arrangement = "end to end",
+    fill_value: float = 0.0,
+    order_gradients: OrderOfRows | None = None,
+) -> TensorBlock: ...
+
+
+@overload
+def move_rows(
+    moves: Sequence[Move],
+    samples: Sequence[Labels],
+    *,
+    properties: Sequence[Labels] | None = None,
+    arrangement: Arrangement = "end to end",
+    fill_value: float = 0.0,
+    order_gradients: OrderOfRows | None = None,
+) -> TensorMap: ...
 
 
 def move_rows(
     moves: Sequence[Move],
-    samples: Any,
+    samples: Labels | Sequence[Labels],
     *,
-    properties: Any = None,
+    properties: Labels | Sequence[Labels] | None = None,
     arrangement: Arrangement = "end to end",
     fill_value: float = 0.0,
     order_gradients: OrderOfRows | None = None,
-) -> Any:
+) -> TensorBlock | TensorMap:
     r"""Gather rows, add rows up, lay rows end to end or side by side.
 
     With :math:`y_i = \sum_{j \to i} x_j`, the stored gradients of the result are
@@ -249,14 +280,24 @@ def move_rows(
     """
     if len(moves) == 0:
         raise MetatensorError("give at least one Move: there are no rows to move")
-    is_block = isinstance(moves[0].block, TensorBlock)
-    if is_block:
-        moves = [
-            Move(as_map(block), _listed(source), _listed(destination))
-            for block, source, destination in moves
-        ]
-        samples = [samples]
-        properties = None if properties is None else [properties]
+    options = {
+        "arrangement": arrangement,
+        "fill_value": fill_value,
+        "order": order_gradients,
+    }
+    if not isinstance(moves[0].block, TensorBlock):
+        return _move_maps(moves, samples, properties, **options)
+    of_maps: Any = [
+        Move(as_map(block), _listed(source), _listed(destination))  # type: ignore[arg-type]
+        for block, source, destination in moves
+    ]
+    columns = _listed(properties)
+    return only_block(_move_maps(of_maps, [samples], columns, **options))
+
+
+def _move_maps(
+    moves: Sequence[Move], samples: Any, properties: Any, **options: Any
+) -> TensorMap:
     inputs: list[Any] = []
     names = [labels._names for labels in samples]
     if not all(labels.is_static for labels in samples):
@@ -266,7 +307,7 @@ def move_rows(
         (_places(move.source, inputs), _places(move.destination, inputs))
         for move in moves
     ]
-    result = evaluate(
+    return evaluate(
         plan_moves,
         *[move.block for move in moves],
         *inputs,
@@ -274,15 +315,13 @@ def move_rows(
         names=names,
         samples=samples,
         properties=properties,
-        arrangement=arrangement,
-        fill_value=fill_value,
-        order=order_gradients,
+        **options,
     )
-    return only_block(result) if is_block else result
 
 
-def _listed(index: Any) -> Any:
-    return None if index is None else [index]
+def _listed(value: Any) -> Any:
+    """For the block of a map with one block."""
+    return None if value is None else [value]
 
 
 def _places(indices: Any, inputs: list[Any]) -> Any:

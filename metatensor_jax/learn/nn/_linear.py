@@ -7,6 +7,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+from numpy.typing import DTypeLike
 
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
@@ -46,7 +47,7 @@ class Linear(eqx.Module):
         out_properties: Sequence[Labels] | Labels | None = None,
         *,
         bias: bool | Sequence[bool] = True,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         key: jax.Array,
     ) -> None:
         if (out_features is None) == (out_properties is None):

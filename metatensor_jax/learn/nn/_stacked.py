@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import equinox as eqx
 import jax
@@ -63,7 +63,13 @@ class StackedModuleMap(eqx.Module):
             for members in self.groups
         ]
 
-    def __call__(self, tensor: StackedMap | TensorMap) -> Any:
+    @overload
+    def __call__(self, tensor: StackedMap) -> StackedMap: ...
+
+    @overload
+    def __call__(self, tensor: TensorMap) -> TensorMap: ...
+
+    def __call__(self, tensor: StackedMap | TensorMap) -> StackedMap | TensorMap:
         """Apply to each block the module of its key: the same kind of map comes out."""
         if isinstance(tensor, TensorMap):
             return self(stack_blocks(tensor)).unstack()
