@@ -43,3 +43,28 @@ def filled(n: int, n_columns: int) -> np.ndarray:
     True
     """
     return np.full((n, n_columns), PADDING, np.int32)
+
+
+def rows_or_padding(samples: Any, at: Any) -> Any:
+    """The rows with these numbers; padding for a number that is that of no row.
+
+    :param samples: the values of labels, or one column of them
+    :param at: row numbers, an array of the same library
+
+    >>> rows_or_padding(np.array([[3], [4]]), np.array([1, 2]))[0].tolist()
+    [4]
+    """
+    n, module = samples.shape[0], at.__array_namespace__()
+    if n == 0:
+        samples = module.zeros((1, *samples.shape[1:]), dtype=samples.dtype)
+    rows = module.take(samples, module.clip(at, 0, max(n - 1, 0)), axis=0)
+    return masked(rows, (at >= 0) & (at < n))
+
+
+def holds_padding(samples: Any) -> Any:
+    """Which rows have the number of padding in one of their dimensions.
+
+    >>> holds_padding(np.array([[0, 1], [0, PADDING]])).tolist()
+    [False, True]
+    """
+    return (samples == PADDING).any(axis=1)

@@ -17,6 +17,7 @@ from .._run.traced import find_rows as find_traced
 from .._types.display import entry
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
+from .._types.padding import holds_padding, rows_or_padding
 
 
 class Known(NamedTuple):
@@ -85,10 +86,8 @@ class Known(NamedTuple):
 
 
 def _is_padding(*columns: Any) -> Any:
-    padding = jnp.asarray(columns[0]) == Labels.PADDING
-    for column in columns[1:]:
-        padding = padding | (jnp.asarray(column) == Labels.PADDING)
-    return padding
+    """Which rows are padding in one of these columns."""
+    return holds_padding(jnp.stack(list(map(jnp.asarray, columns)), axis=1))
 
 
 def _take(column: Any, rows: Any, is_static: bool) -> Any:
@@ -97,11 +96,7 @@ def _take(column: Any, rows: Any, is_static: bool) -> Any:
         return column[rows]
     # NumPy arrays can be traced labels as well, and would wrap or raise
     column, rows = jnp.asarray(column), jnp.asarray(rows)
-    if column.shape[0] == 0:
-        return jnp.full(rows.shape, Labels.PADDING, np.int32)
-    inside = (rows >= 0) & (rows < column.shape[0])
-    taken = jnp.take(column, rows, mode="clip").astype(np.int32)
-    return jnp.where(inside, taken, Labels.PADDING)
+    return rows_or_padding(column.astype(np.int32), rows)
 
 
 def find_entries(name: str, samples: Labels, gradient: Labels, known: Known) -> Any:

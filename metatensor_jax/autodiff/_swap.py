@@ -17,6 +17,7 @@ from .._host.packing import RowIndex
 from .._run.traced import find_rows as find_traced
 from .._types.block import TensorBlock
 from .._types.labels import Labels
+from .._types.padding import masked, rows_or_padding
 from ._components import find_components, free_components, match_components, names_of
 
 #: a parameter, and the gradient with respect to it; first the values, without one
@@ -171,14 +172,11 @@ def _rows_in_program(
     rows, parents = jnp.asarray(mixed.values), jnp.asarray(other.values)
     at = rows[:, 0]
     inside = (at >= 0) & (at < len(other))
-    above = jnp.full((len(mixed), len(other.names)), Labels.PADDING, np.int32)
-    if len(other):
-        taken = jnp.take(parents, at, axis=0, mode="clip")
-        above = jnp.where(inside[:, None], taken, above)
+    above = rows_or_padding(parents, at)
     inside = inside & (above[:, 0] >= 0) & (above[:, 0] < n)
     wanted = jnp.concatenate([above[:, :1], rows[:, np.array(columns, int)]], axis=1)
     found = find_traced(jnp.asarray(block.values), wanted)
     values = jnp.concatenate([found[:, None], above[:, 1:]], axis=1)
-    values = jnp.where(inside[:, None], values, Labels.PADDING)
+    values = masked(values, inside)
     is_known = ~jnp.any(inside & (found < 0))
     return Labels._make(other._names, values, static=False), is_known

@@ -10,6 +10,7 @@ from .._types.block import TensorBlock
 from .._types.display import entry
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
+from .._types.padding import holds_padding
 
 
 def check_block(what: str, block: TensorBlock, system: str) -> None:
@@ -55,9 +56,9 @@ def _check_part(
 
 
 def _check_no_padding(what: str, samples: Labels, values: np.ndarray) -> None:
-    if values.size == 0 or values.min() != Labels.PADDING:
+    if not holds_padding(values).any():
         return
-    row = int((values == Labels.PADDING).any(axis=1).argmax())
+    row = int(holds_padding(values).argmax())
     raise MetatensorError(
         f"the samples of {what} hold {entry(samples.names, values[row])} in row {row}, "
         f"but {Labels.PADDING} (`Labels.PADDING`) marks rows of padding: give it "

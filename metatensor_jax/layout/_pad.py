@@ -211,7 +211,7 @@ def _unpad(
     if system in block.samples.names:
         i = block.samples.names.index(system)
         samples[:, i] = _look_up(systems, samples[:, i], Labels.PADDING)
-        real &= samples[:, i] != Labels.PADDING
+        real &= ~is_padding(samples[:, i])
     at = np.flatnonzero(real)
     if came is not None:
         at = at[np.argsort(came[at], kind="stable")]
