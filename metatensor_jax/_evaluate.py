@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ._plan.plan import Plan, Planner, Spec, forget_plans, plan_for
+from ._plan.plan import Plan, Planner, Spec, plan_for
+from ._run.caches import forget
 from ._run.functions import Given
-from ._run.run import clear_caches as forget_programs, run
+from ._run.run import run
 from ._types.block import TensorBlock
 from ._types.labels import Labels
 from ._types.tensor import TensorMap
@@ -77,5 +78,4 @@ def clear_caches() -> None:
     >>> import metatensor_jax as mts
     >>> mts.clear_caches()
     """
-    forget_plans()
-    forget_programs()
+    forget()

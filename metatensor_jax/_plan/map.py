@@ -99,14 +99,14 @@ def match_blocks(*tensors: Any) -> list[tuple[Any, ...]]:
             columns.append(list(other))
             continue
         blocks = other.blocks if isinstance(other, DraftMap) else other.blocks()
-        if not (other.keys is keys or other.keys == keys):
-            blocks = [blocks[i] for i in _key_order(keys, other.keys)]
-        columns.append(blocks)
+        columns.append([blocks[i] for i in key_order(keys, other.keys)])
     return list(zip(*columns, strict=True))
 
 
-def _key_order(keys: Labels, others: Labels) -> list[int]:
+def key_order(keys: Labels, others: Labels) -> Sequence[int]:
     """Where each of ``keys`` stands in ``others``, which must have the same entries."""
+    if others is keys or others == keys:
+        return range(len(keys))
     if keys.names == others.names and len(keys) == len(others):
         order = others.select(keys)
         if len(order) == len(keys):

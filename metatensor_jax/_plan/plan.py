@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
+from .._run.caches import forget_with
 from .._run.program import Node, Program
 from .._types.structure import MapStructure
 from .draft import DraftMap, draft_map
@@ -130,8 +131,4 @@ class _Kept:
 
 
 _kept = _Kept(_N_PLANS)
-
-
-def forget_plans() -> None:
-    """Forget all plans that are kept."""
-    _kept.clear()
+forget_with(_kept.clear)

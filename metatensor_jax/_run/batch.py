@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from .._types.arrays import aligned, is_tracer
+from .caches import compiled
 from .functions import Given, combine
 from .ops import Map, Pick, filled_in, map_over_rows, slot_in
 
@@ -128,7 +129,7 @@ def run_function(
     return map_over_rows(function, rows, given.args)
 
 
-@partial(jax.jit, static_argnums=(0, 3))
+@partial(compiled, static_argnums=(0, 3))
 def _compiled(
     function: Callable[..., Any], rows: list[Any], dynamic: list[Any], static: Any
 ) -> Any:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._types.conversion import check_not_narrowed
+from .caches import forget_with
 from .derivatives import Pushed, PushedLinear
 
 _LIBRARIES = (
@@ -257,7 +258,5 @@ def _find_type(function: Function, rows: Any, args: Any) -> jax.ShapeDtypeStruct
     return jax.eval_shape(lambda *x: function(*x, *args), *given)
 
 
-def forget() -> None:
-    """Forget what was found of functions."""
-    _fixed.clear()
-    _fixed_type.cache_clear()
+forget_with(_fixed.clear)
+forget_with(_fixed_type.cache_clear)

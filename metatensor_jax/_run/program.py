@@ -109,7 +109,8 @@ class Program:
 
 def _signature(op: Any) -> tuple[Slot | None, Any]:
     """The slot of a function of rows, and all else that it does."""
-    args = identity(partition(op.args)[0]) if op.args else ()
+    dynamic, static = partition(op.args)
+    args = identity(dynamic), static
     slot = slot_in(op.function)
     function = op.function if slot is None else _shape_of(op.function)
     return slot, (function, args, op.row_shape)

@@ -22,8 +22,9 @@ from jax.core import Tracer, eval_context
 
 from .._types.arrays import is_tracer, read_only
 from .._types.conversion import check_not_narrowed, is_extended
-from .batch import Batch, _compiled
-from .functions import Given, combine, forget, partition
+from .batch import Batch
+from .caches import compiled
+from .functions import Given, combine, partition
 from .ops import Map, Op
 from .program import Level, Program
 
@@ -51,13 +52,6 @@ def run(
         with outside_of_programs():
             return _on_host(program, arrays, given)
     return _on_host(program, arrays, given)
-
-
-def clear_caches() -> None:
-    """Forget all compiled programs of this library."""
-    forget()
-    for compiled in (_compiled, _compiled_program):
-        compiled.clear_cache()  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -165,7 +159,7 @@ def _on_device(
         return _in_program(program, arrays, given)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 3))
+@functools.partial(compiled, static_argnums=(1, 3))
 def _compiled_program(
     dynamic: list[Any], static: Any, arrays: list[Array], order: Any
 ) -> list[Array]:

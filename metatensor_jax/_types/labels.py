@@ -438,7 +438,9 @@ class Labels:
                 f"got {indexes} for the dimensions {self.names}"
             )
         names = tuple(self._names[i] for i in indexes)
-        return Labels._make(names, self._values[:, np.array(indexes)], self._static)
+        return Labels._make(
+            names, self._values[:, np.array(indexes, int)], self._static
+        )
 
     # --- identity ----------------------------------------------------------------
 

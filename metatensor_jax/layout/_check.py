@@ -20,6 +20,16 @@ def check_block(what: str, block: TensorBlock, system: str) -> None:
     belong to the system of their sample: systems are cut and numbered by these labels.
     """
     check_has_system(what, block.samples.names, system)
+    if system == "sample":
+        raise MetatensorError(
+            "the dimension 'sample' of gradients is the row of the values: it can not "
+            "tell systems apart. Rename that of the samples, `rename_dimension`"
+        )
+    if "samples" in block.gradients_list():
+        raise MetatensorError(
+            f"{what} has a gradient with respect to 'samples', which is what layouts "
+            "call the values: give the parameter another name"
+        )
     _check_part(what, block, system, None)
 
 

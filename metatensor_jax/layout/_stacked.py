@@ -185,8 +185,10 @@ class StackedMap:
             structures = [blocks[i] for i in members]
             together = _batched_block(structures, iter(arrays))
             result = jax.vmap(of_block)(together, dynamic)
+            # a function whose result is an integer has no derivative
+            names = result.gradients_list()
             for i in members:
-                blocks[i] = _with_properties(blocks[i], properties[i])
+                blocks[i] = _of_result(blocks[i], properties[i], names)
             kept = blocks[members[0]].leaves_are_data()
             leaves.append(_data_leaves(result, kept))
         structure = MapStructure(self.keys, tuple(blocks), self._structure.info)
@@ -279,13 +281,17 @@ def _data_leaves(block: TensorBlock, kept: Sequence[bool]) -> list[Any]:
     return [x for x, data in zip(block._leaves, flags, strict=True) if data]
 
 
-def _with_properties(structure: BlockStructure, properties: Labels) -> BlockStructure:
+def _of_result(
+    structure: BlockStructure, properties: Labels, names: Sequence[str]
+) -> BlockStructure:
+    """With the properties of the result, and the gradients that it has."""
     samples = structure.samples
     if samples is None:
         samples = Labels._make(structure.sample_names, None, static=False)
     gradients = tuple(
-        (name, _with_properties(gradient, properties))
+        (name, _of_result(gradient, properties, names))
         for name, gradient in structure.gradients
+        if name in names
     )
     return BlockStructure(samples, structure.components, properties, gradients)
 

@@ -80,10 +80,10 @@ def _group(
         )
     if not samples.is_static:
         return _group_traced(samples, out_samples)
-    if not names:
-        left = Labels.single() if out_samples is None else out_samples
-        return left, np.zeros(len(samples), np.int64)
     rows = samples.values[:, [samples.names.index(name) for name in names]]
+    if not names:  # one group, which is the entry 0 of `Labels.single()`
+        names, rows = ["_"], np.zeros((len(samples), 1), np.int32)
+        out_samples = Labels.single() if out_samples is None else out_samples
     if out_samples is None:
         first, inverse = unique_rows(rows)
         return Labels(names, rows[first], assume_unique=True), inverse

@@ -6,9 +6,13 @@ The messages name the operation that was called.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from .._plan.draft import Draft
 from .._types.block import TensorBlock
+from .._types.conversion import is_inexact
 from .._types.errors import MetatensorError, NotEqualError
 from .._types.labels import Labels, first_difference
 from .._types.structure import in_words
@@ -32,6 +36,24 @@ def check_type(value: object, name: str, expected: type) -> None:
         f"`{name}` must be a metatensor_jax {expected.__name__}, not "
         f"{module}.{type(value).__name__}{hint}"
     )
+
+
+def checked_fill(value: Any, dtype: Any) -> Any:
+    """The value to fill with; raise if numbers of this dtype can not be it.
+
+    All NaNs become the same object: a plan is found again by its options, and NaNs are
+    equal by identity only.
+    """
+    if dtype is None or is_inexact(dtype):
+        is_nan = isinstance(value, (float, np.floating)) and value != value
+        return np.nan if is_nan else value
+    limits = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if value != value or int(value) != value or not limits[0] <= value <= limits[1]:
+        raise MetatensorError(
+            f"`fill_value` is {value}, which {dtype} can not hold: convert the map, "
+            "`.to(dtype=float)`, or fill with another value"
+        )
+    return value
 
 
 def check_axis(axis: str, allowed: Sequence[str] = ("samples", "properties")) -> None:

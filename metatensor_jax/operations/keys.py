@@ -29,7 +29,7 @@ from .._types.context import noting
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
-from .checks import as_names, check_same_axes
+from .checks import as_names, check_same_axes, check_type, checked_fill
 
 
 def keys_to_samples(
@@ -62,6 +62,7 @@ def keys_to_samples(
           0          1
           0          8
     """
+    check_type(tensor, "tensor", TensorMap)
     if isinstance(keys_to_move, Labels):
         if len(keys_to_move) != 0:
             raise MetatensorError(
@@ -74,15 +75,8 @@ def keys_to_samples(
         _blocks_along,
         tensor,
         moved=moved,
-        fill_value=_same_nan(fill_value),
+        fill_value=checked_fill(fill_value, tensor.dtype),
         sort_samples=sort_samples,
-    )
-
-
-def _same_nan(value: Any) -> Any:
-    """The same one each time: NaNs are not equal, so that a plan were not found."""
-    return (
-        np.nan if isinstance(value, (float, np.floating)) and value != value else value
     )
 
 
@@ -220,6 +214,7 @@ def keys_to_properties(
              1       0
              8       0
     """
+    check_type(tensor, "tensor", TensorMap)
     wanted = keys_to_move if isinstance(keys_to_move, Labels) else None
     moved = tuple(as_names(wanted.names if wanted is not None else keys_to_move))  # type: ignore[arg-type]
     if wanted is not None and len(wanted) == 0:
@@ -229,7 +224,7 @@ def keys_to_properties(
         tensor,
         moved=moved,
         wanted=wanted,
-        fill_value=_same_nan(fill_value),
+        fill_value=checked_fill(fill_value, tensor.dtype),
         sort_samples=sort_samples,
     )
 
@@ -332,6 +327,7 @@ def components_to_properties(
     >>> tensor.components_to_properties("xyz").block().shape
     (1, 6)
     """
+    check_type(tensor, "tensor", TensorMap)
     names = tuple(as_names(dimensions))
     for i, name in enumerate(names):
         if name in names[:i]:

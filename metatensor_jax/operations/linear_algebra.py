@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .._plan.map import match_blocks
 from .._run.batch import round_up
+from .._run.caches import compiled
 from .._run.run import is_on_host
 from .._run.sums import wide_dtype
 from .._types.arrays import is_tracer
@@ -104,7 +104,7 @@ def solve(X: TensorMap, Y: TensorMap) -> TensorMap:
     return _linear_system("solve", solve_square, X, Y)
 
 
-_solve = jax.jit(jnp.linalg.solve)
+_solve = compiled(jnp.linalg.solve)
 
 
 def lstsq(
@@ -141,7 +141,7 @@ def lstsq(
     return _linear_system("lstsq", least_squares, X, Y)
 
 
-@jax.jit
+@compiled
 def _least_squares(x: Any, y: Any, rcond: Any) -> Any:
     return jnp.linalg.lstsq(x, y, rcond)[0]
 

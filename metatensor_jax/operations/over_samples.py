@@ -223,6 +223,9 @@ def _over_samples(
     kind: str, tensor: TensorMap, sample_names: Names, out_samples: Labels | None
 ) -> TensorMap:
     check_type(tensor, "tensor", TensorMap)
+    if out_samples is not None:
+        check_type(out_samples, "out_samples", Labels)
+        out_samples._host_values("reducing to `out_samples`")
     kept = names_left(tensor.sample_names, sample_names, "sample", tensor)
     with noting(f"in '{kind}_over_samples'"):
         return evaluate(

@@ -14,9 +14,10 @@ import jax
 import numpy as np
 
 from .._evaluate import as_map, evaluate, only_block
+from .._host.packing import first_duplicate
 from .._plan.cut import plan_cut
 from .._plan.draft import DraftMap
-from .._plan.map import match_blocks, plan_map_rows
+from .._plan.map import key_order, match_blocks, plan_map_rows
 from .._plan.move import Arrangement, Piece, plan_move
 from .._plan.once import Once
 from .._plan.push import RowFunction
@@ -29,6 +30,7 @@ from .._types.context import in_block
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
+from .checks import check_type, checked_fill
 
 OrderOfRows = Callable[[np.ndarray], np.ndarray]
 
@@ -49,8 +51,8 @@ def map_rows(
     args: tuple[Any, ...] | list[tuple[Any, ...]] = (),
     linear: bool | RowFunctionLike = False,
     rearranges: bool = False,
-    components: Sequence[Labels] | list[Sequence[Labels]] | None = None,
-    properties: Labels | list[Labels] | None = None,
+    components: Sequence[Labels] | Sequence[Sequence[Labels]] | None = None,
+    properties: Labels | Sequence[Labels] | None = None,
 ) -> _Blocks:
     r"""Apply a function to each row of blocks that share their samples.
 
@@ -88,6 +90,7 @@ def map_rows(
     For maps, ``function``, ``args``, ``components`` and ``properties`` can be lists
     with one item for each block.
 
+    :raises MetatensorError: a list with more or fewer items than there are blocks
     :raises NotEqualError: inputs that differ in their keys or samples, or in the
         components of a gradient
     :raises TracedLabelsError: inputs whose traced gradient samples are not the same
@@ -105,30 +108,23 @@ def map_rows(
     inputs = (first, *others)
     if isinstance(first, TensorBlock):
         maps: Any = [as_map(x) if isinstance(x, TensorBlock) else [x] for x in inputs]
-        axes: Any = _listed(components)
         result = map_rows(
             function,
             *maps,
             args=args,
             linear=linear,
             rearranges=rearranges,
-            components=axes,
+            components=components,
             properties=properties,
         )
         return only_block(result)
-    per_block = isinstance(function, list) or isinstance(args, list)
-    n = len(first) if per_block else 1
-    given = [
-        Given(
-            _of_block(function, i),
-            _of_block(args, i),
-            linear if callable(linear) else None,
-        )
-        for i in range(n)
-    ]
+    for other in others:
+        if not isinstance(other, TensorMap):
+            _of_each("arrays beside a map", other, first.keys)
+    given = _given(function, args, linear if callable(linear) else None, first.keys)
     f = RowFunction(
         Slot(0),
-        linear=Slot(0, is_linear_part=True) if callable(linear) else linear,
+        linear=Slot(0, is_linear_part=True) if callable(linear) else bool(linear),
         rearranges=rearranges,
         dtype=None if rearranges or linear else _result_dtype(given, inputs),
     )
@@ -137,9 +133,9 @@ def map_rows(
         *inputs,
         given=given,
         f=f,
-        components=_for_each_block(components, len(first), tuple),
-        properties=_for_each_block(properties, len(first)),
-        one_slot=not per_block,
+        components=_components_of_each(components, first.keys),
+        properties=_properties_of_each(properties, first.keys),
+        one_slot=not (isinstance(function, list) or isinstance(args, list)),
     )
     _check_one_dtype({block.dtype for block in result})
     return result
@@ -153,19 +149,48 @@ def _check_is_data(first: object) -> None:
         )
 
 
-def _of_block(value: Any, i: int) -> Any:
-    """What is the same for all blocks of a map, or a list with one item for each."""
-    return value[i] if isinstance(value, list) else value
+def _of_each(name: str, items: Any, keys: Labels) -> Any:
+    """These items, which must be one for each block."""
+    if len(items) != len(keys):
+        raise MetatensorError(
+            f"{name}: there must be one item for each of the {len(keys)} blocks, got "
+            f"{len(items)}"
+        )
+    return items
 
 
-def _for_each_block(
-    labels: Any, n: int, kind: Callable[[Any], Any] | None = None
-) -> Any:
-    """Labels for each block, as a key of plans."""
-    if labels is None:
+def _given(function: Any, args: Any, linear_part: Any, keys: Labels) -> list[Given]:
+    """What is given for all blocks together, or a list with one item for each."""
+    lists = {"`function`": function, "`args`": args}
+    lists = {name: x for name, x in lists.items() if isinstance(x, list)}
+    if not lists:
+        return [Given(function, args, linear_part)]
+    for name, items in lists.items():
+        _of_each(name, items, keys)
+    return [
+        Given(
+            function[i] if isinstance(function, list) else function,
+            args[i] if isinstance(args, list) else args,
+            linear_part,
+        )
+        for i in range(len(keys))
+    ]
+
+
+def _components_of_each(components: Any, keys: Labels) -> Any:
+    if components is None:
         return None
-    items = [_of_block(labels, i) for i in range(n)]
-    return tuple([kind(item) if kind else item for item in items])
+    if all(isinstance(labels, Labels) for labels in components):
+        return (tuple(components),) * len(keys)
+    return tuple(map(tuple, _of_each("`components`", components, keys)))
+
+
+def _properties_of_each(properties: Any, keys: Labels) -> Any:
+    if properties is None:
+        return None
+    if isinstance(properties, Labels):
+        return (properties,) * len(keys)
+    return tuple(_of_each("`properties`", properties, keys))
 
 
 def _result_dtype(given: Sequence[Given], inputs: Sequence[Any]) -> Any:
@@ -199,12 +224,16 @@ def _check_one_dtype(dtypes: set[Any]) -> None:
 class Move(NamedTuple):
     """Where rows of a block go.
 
+    Of several maps, the blocks of the same key go together. For a map there is one
+    index per block, in the order of its blocks; samples and properties of the result
+    are in the order of the first map.
+
     :param block: the block, or a map
     :param source: its rows, in the order in which they are moved; all of them if None.
-        A row past the end stands for a row that is not there. (For a map: one index
-        per block.)
+        A row past the end stands for a row that is not there.
     :param destination: which row of the result each of these is added to; if None,
-        they follow those of the move before. (For a map: one index per block.)
+        they follow those of the move before. Rows whose destination is outside of the
+        result are dropped.
     """
 
     block: TensorBlock | TensorMap
@@ -282,7 +311,7 @@ def move_rows(
         raise MetatensorError("give at least one Move: there are no rows to move")
     options = {
         "arrangement": arrangement,
-        "fill_value": fill_value,
+        "fill_value": checked_fill(fill_value, moves[0].block.dtype),
         "order": order_gradients,
     }
     if not isinstance(moves[0].block, TensorBlock):
@@ -295,74 +324,104 @@ def move_rows(
     return only_block(_move_maps(of_maps, [samples], columns, **options))
 
 
-def _move_maps(
-    moves: Sequence[Move], samples: Any, properties: Any, **options: Any
-) -> TensorMap:
-    inputs: list[Any] = []
-    names = [labels._names for labels in samples]
-    if not all(labels.is_static for labels in samples):
-        inputs.append([labels.values for labels in samples])
-        samples = [None] * len(samples)
-    places = [
-        (_places(move.source, inputs), _places(move.destination, inputs))
-        for move in moves
-    ]
-    return evaluate(
-        plan_moves,
-        *[move.block for move in moves],
-        *inputs,
-        places=places,
-        names=names,
-        samples=samples,
-        properties=properties,
-        **options,
-    )
-
-
 def _listed(value: Any) -> Any:
     """For the block of a map with one block."""
     return None if value is None else [value]
 
 
-def _places(indices: Any, inputs: list[Any]) -> Any:
-    """Row numbers: those that are data become one more input, named by its number."""
+class _Data(NamedTuple):
+    """Arrays that are data, one for each block: this input of the plan."""
+
+    number: int
+
+
+def _move_maps(
+    moves: Sequence[Move], samples: Any, properties: Any, **options: Any
+) -> TensorMap:
+    inputs: list[Any] = [move.block for move in moves]
+    keys = inputs[0].keys
+    _of_each("`samples`", samples, keys)
+    if properties is not None:
+        _of_each("`properties`", properties, keys)
+    values = [labels.values for labels in samples]
+    places = [
+        [_rows_of_each(x, keys, inputs) for x in (move.source, move.destination)]
+        for move in moves
+    ]
+    if options["arrangement"] == "side by side":
+        for _, destination in places:
+            _check_not_added(destination)
+    is_static = all(labels.is_static for labels in samples)
+    return evaluate(
+        _plan_moves,
+        *inputs,
+        *([] if is_static else [values]),
+        places=places,
+        samples=samples if is_static else [labels._names for labels in samples],
+        properties=properties,
+        **options,
+    )
+
+
+def _rows_of_each(indices: Any, keys: Labels, inputs: list[Any]) -> Any:
+    """Row numbers for each block, known ones or one more input."""
     if indices is None:
         return None
-    if not any(is_tracer(index) for index in indices):
-        return [np.asarray(index) for index in indices]
-    inputs.append(list(map(jax.numpy.asarray, indices)))
-    return len(inputs) - 1
+    _of_each("the rows of a Move", indices, keys)
+    if any(is_tracer(index) for index in indices):
+        inputs.append(list(map(jax.numpy.asarray, indices)))
+        return _Data(len(inputs) - 1)
+    indices = [np.asarray(index) for index in indices]
+    for index in indices:
+        if index.dtype.kind not in "iu" and index.size:
+            raise TypeError(
+                f"rows to move are row numbers, not {index.dtype}: use "
+                "`numpy.flatnonzero(mask)` for a mask"
+            )
+    return indices
 
 
-def plan_moves(
+def _check_not_added(destination: Any) -> None:
+    for index in destination if isinstance(destination, list) else []:
+        repeated = first_duplicate(index[:, None])
+        if repeated is not None:
+            raise MetatensorError(
+                "rows side by side can not be added up, but several go to row "
+                f"{index[repeated]} of the result"
+            )
+
+
+def _plan_moves(
     *inputs: Any,
-    places: Sequence[tuple[Any, Any]],
-    names: Sequence[tuple[str, ...]],
-    samples: Sequence[Labels | None],
+    places: Sequence[Sequence[Any]],
+    samples: Sequence[Any],
     properties: Sequence[Labels] | None,
     **options: Any,
 ) -> DraftMap:
     """The plan of :func:`move_rows`.
 
-    :param inputs: maps, then row numbers that are data, by their numbers in ``places``.
-        Before these, samples that are data, whose labels are None.
+    :param inputs: maps, then row numbers that are data, then samples that are data
+    :param samples: labels, or only their names
     """
-    maps, indices = inputs[: len(places)], inputs[len(places) :]
-    known = [
-        traced_labels(own, indices[0][i]) if labels is None else labels
-        for i, (own, labels) in enumerate(zip(names, samples, strict=True))
+    if not isinstance(samples[0] if len(samples) else None, Labels):
+        pairs = zip(samples, inputs[-1], strict=True)
+        samples = [traced_labels(names, values) for names, values in pairs]
+    indices = [
+        [inputs[x.number] if isinstance(x, _Data) else x for x in of_move]
+        for of_move in places
     ]
+    maps, keys = inputs[: len(places)], inputs[0].keys
+    orders = [key_order(keys, tensor.keys) for tensor in maps]
     once, blocks = Once(), []
-    for i in range(len(maps[0].blocks)):
+    for i in range(len(keys)):
         pieces = []
-        for tensor, of_map in zip(maps, places, strict=True):
-            index = [indices[x] if isinstance(x, int) else x for x in of_map]
-            pieces.append(
-                Piece(tensor.blocks[i], *[None if x is None else x[i] for x in index])
-            )
+        for tensor, order, of_move in zip(maps, orders, indices, strict=True):
+            at = order[i]
+            rows = [None if x is None else x[at] for x in of_move]
+            pieces.append(Piece(tensor.blocks[at], *rows))
         columns = None if properties is None else properties[i]
-        blocks.append(plan_move(pieces, known[i], columns, once=once, **options))
-    return DraftMap(maps[0].keys, blocks, maps[0].info)
+        blocks.append(plan_move(pieces, samples[i], columns, once=once, **options))
+    return DraftMap(keys, blocks, inputs[0].info)
 
 
 def cut_rows(block: TensorBlock, lengths: Sequence[int]) -> list[TensorBlock]:
@@ -372,13 +431,21 @@ def cut_rows(block: TensorBlock, lengths: Sequence[int]) -> list[TensorBlock]:
     their number times the rows.
 
     :param lengths: how many rows each run has; all together as many as the block
+    :raises MetatensorError: other lengths
 
     >>> p = Labels.range("p", 1)
     >>> x = TensorBlock(np.arange(3.0).reshape(3, 1), Labels.range("s", 3), [], p)
     >>> [run.values.tolist() for run in cut_rows(x, [1, 2])]
     [[[0.0]], [[1.0], [2.0]]]
     """
-    return only_block(evaluate(_plan_runs, as_map(block), lengths=list(lengths)))
+    check_type(block, "block", TensorBlock)
+    lengths = [int(n) for n in lengths]
+    if min(lengths, default=0) < 0 or sum(lengths) != len(block):
+        raise MetatensorError(
+            f"the lengths of runs must add up to the {len(block)} rows of the block, "
+            f"but {lengths} are {sum(lengths)}"
+        )
+    return only_block(evaluate(_plan_runs, as_map(block), lengths=lengths))
 
 
 def _plan_runs(tensor: DraftMap, lengths: Sequence[int]) -> list[DraftMap]:

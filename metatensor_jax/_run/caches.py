@@ -1,0 +1,30 @@
+"""What is kept from call to call, and how all of it is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_forget: list[Callable[[], None]] = []
+
+
+def forget_with(clear: Callable[[], None]) -> None:
+    """Register how something that is kept is forgotten."""
+    _forget.append(clear)
+
+
+def compiled(function: _Function, **options: Any) -> _Function:
+    """``jax.jit``, whose programs :func:`forget` forgets as well."""
+    jitted: Any = jax.jit(function, **options)
+    forget_with(jitted.clear_cache)
+    return jitted
+
+
+def forget() -> None:
+    """Forget all that is kept."""
+    for clear in _forget:
+        clear()
