@@ -1,7 +1,9 @@
 """The door between maps and plans: where labels and arrays part, and meet again.
 
-Every operation goes through :func:`evaluate`. It splits maps into their labels, which
-a planner reads, and their arrays, which the plan is run on.
+Every operation that makes rows of others goes through :func:`evaluate`. It splits maps
+into their labels, which a planner reads, and their arrays, which the plan is run on.
+(What compares maps, gives them other labels, or solves linear systems, does not move
+rows, and does not come here.)
 """
 
 from __future__ import annotations

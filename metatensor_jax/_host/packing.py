@@ -6,7 +6,8 @@ first, so the keys sort like the rows. Where the product of the ranges does not 
 sorting replaces the keys so far by their ranks, which always fit, and searching takes
 hashes, and compares the rows that it finds. Where there are hardly more possible keys
 than rows, a table with one place for each key needs no sorting at all. Everything here
-is NumPy, close to linear in the number of rows, and has no Python loop over rows.
+is NumPy, close to linear in the number of rows, and has no Python loop over rows. (One
+function, ``with_parents``, works for arrays of JAX as well.)
 """
 
 from __future__ import annotations
@@ -282,7 +283,7 @@ def with_parents(rows: Any, parents: Any) -> Any:
 
 
 def _distinct(keys: np.ndarray, n_keys: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same for keys, all of them smaller than ``n_keys``."""
+    """:func:`unique_rows` for keys, all of them smaller than ``n_keys``."""
     if is_sorted(keys):
         return _runs(keys)
     if n_keys <= _PLACES_PER_ROW * len(keys):
@@ -295,7 +296,7 @@ def _distinct(keys: np.ndarray, n_keys: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ranks(keys: np.ndarray, n_keys: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same with a table of all possible keys, without sorting."""
+    """:func:`_distinct` with a table of all possible keys, without sorting."""
     is_there = np.zeros(n_keys, bool)
     is_there[keys] = True
     present = np.flatnonzero(is_there)

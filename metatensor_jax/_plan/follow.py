@@ -30,6 +30,9 @@ OrderOfRows = Callable[[np.ndarray], np.ndarray]
 class Link(NamedTuple):
     """Rows of a block that move, and the labels of their gradient rows.
 
+    That is a ``Piece`` without its arrays: equal for blocks with equal labels, which
+    share what follows from it.
+
     :param n_parents: how many rows the block has
     :param source: which of them move; all of them if None
     :param destination: where each of these goes; after those before them if None
@@ -65,7 +68,7 @@ Routes = tuple[list[Route], Labels]
 
 
 def is_known(index: Index | None) -> bool:
-    """Are these no row numbers that are data?"""
+    """Is it known on the host which rows these are (None: all of them)?"""
     return index is None or isinstance(index, np.ndarray)
 
 

@@ -25,16 +25,10 @@ from .follow import (
     follow_beside,
     is_known,
 )
+from .once import Once
 from .rows import common_parameters
 
 Arrangement = Literal["end to end", "side by side"]
-
-#: calls a function: an object of :class:`Once`, or one without a memory
-CallOnce = Callable[..., Any]
-
-
-def _directly(function: Callable[..., Any], *args: Any) -> Any:
-    return function(*args)
 
 
 class Piece(NamedTuple):
@@ -66,7 +60,7 @@ class Piece(NamedTuple):
         return rows.take(source, fill=past_the_end)
 
 
-class Arranged(NamedTuple):
+class _Options(NamedTuple):
     """What stays the same while a move follows the gradients.
 
     :param properties: of the result
@@ -74,15 +68,15 @@ class Arranged(NamedTuple):
     :param order: of gradient rows; if None, they are in the order of the input, or
         sorted if added up
     :param once: shared by blocks of one map, so that those with equal labels share
-        what is worked out from these; not worth it for a single block
+        what is worked out from these
     """
 
     properties: Labels
-    fill_value: Any = 0
-    order: OrderOfRows | None = None
-    once: CallOnce = _directly
+    fill_value: Any
+    order: OrderOfRows | None
+    once: Once
 
-    def of_gradients(self) -> Arranged:
+    def of_gradients(self) -> _Options:
         """The same for the gradients of the rows."""
         return self._replace(fill_value=0)
 
@@ -94,14 +88,14 @@ def plan_move(
     arrangement: Arrangement = "end to end",
     fill_value: Any = 0,
     order: OrderOfRows | None = None,
-    once: CallOnce = _directly,
+    once: Once | None = None,
 ) -> Draft:
     """A block of moved rows, see :func:`metatensor_jax.move_rows`."""
     pieces = [_simplified(piece) for piece in pieces]
     _check_places(pieces, samples, arrangement)
     if properties is None:
         properties = pieces[0].block.properties
-    how = Arranged(properties, fill_value, order, once)
+    how = _Options(properties, fill_value, order, once or Once())
     plan = _beside if arrangement == "side by side" else _along
     return plan(pieces, samples, how)
 
@@ -149,7 +143,7 @@ def _check_places(
             )
 
 
-def _along(pieces: Sequence[Piece], samples: Labels, how: Arranged) -> Draft:
+def _along(pieces: Sequence[Piece], samples: Labels, how: _Options) -> Draft:
     """Rows end to end, or added to their destinations."""
     gradients = {}
     for name in common_parameters([piece.block for piece in pieces]):
@@ -160,7 +154,7 @@ def _along(pieces: Sequence[Piece], samples: Labels, how: Arranged) -> Draft:
     return Draft(rows, samples, components, how.properties, gradients)
 
 
-def _rows_along(pieces: Sequence[Piece], n: int, how: Arranged) -> Rows:
+def _rows_along(pieces: Sequence[Piece], n: int, how: _Options) -> Rows:
     rows = [piece.rows() for piece in pieces]
     picks, nodes = tuple([x.pick for x in rows]), [x.node for x in rows]
     sizes = tuple([node.shape[0] for node in nodes])
@@ -182,7 +176,7 @@ def _rows_along(pieces: Sequence[Piece], n: int, how: Arranged) -> Rows:
     return Rows(Node(shape, dtype, op, tuple(nodes)))
 
 
-def _beside(pieces: Sequence[Piece], samples: Labels, how: Arranged) -> Draft:
+def _beside(pieces: Sequence[Piece], samples: Labels, how: _Options) -> Draft:
     """Rows side by side: each piece is some columns of the result."""
     for piece in pieces:
         if not (is_known(piece.destination) and is_known(piece.source)):
@@ -214,7 +208,7 @@ def _followers(
     name: str,
     pieces: Sequence[Piece],
     n_rows: int,
-    how: Arranged,
+    how: _Options,
 ) -> tuple[list[Piece], Labels]:
     """The gradient rows that follow the rows of each piece, and their new labels."""
     links = []

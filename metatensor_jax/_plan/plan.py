@@ -1,9 +1,9 @@
 """Plans: what is to be done to the arrays of maps, and what the results are called.
 
 A plan is made from labels, and from the shapes and dtypes of arrays, so it serves all
-maps that have these. The plans made last are kept, in the only cache that this library
-has besides JAX's own: calls often see the same labels again, frame by frame or epoch by
-epoch, and then planning takes longer than doing.
+maps that have these. The plans made last are kept, in the one cache of plans: calls
+often see the same labels again, frame by frame or epoch by epoch, and then planning
+takes longer than doing.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ def make_plan(
 
     :param planner: takes drafts of maps, or nodes for arrays alone, and options by name
     """
-    given, drafts = [], []
+    data, drafts = [], []
     for structure, specs in inputs:
         nodes = [Node(spec.shape, spec.dtype) for spec in specs]
-        given += nodes
+        data += nodes
         drafts.append(nodes if structure is None else draft_map(structure, iter(nodes)))
     result = planner(*drafts, **dict(options))
     maps = result if isinstance(result, list) else [result]
     leaves = [node for draft in maps for node in draft.leaves()]
     structures = tuple([draft.structure() for draft in maps])
-    return Plan(Program(given, leaves), structures, isinstance(result, list))
+    return Plan(Program(data, leaves), structures, isinstance(result, list))
 
 
 def plan_for(

@@ -35,7 +35,7 @@ import numpy as np
 from .._host.packing import join_rows
 from .._run import traced
 from .._run.derivatives import Pushed, PushedLinear
-from .._run.ops import Map
+from .._run.ops import MapRows
 from .._run.program import Node
 from .._types.conversion import is_inexact
 from .._types.errors import TracedLabelsError
@@ -81,7 +81,8 @@ def plan_function(
     if not (samples.is_static or f.rearranges):
         rows = [_real_rows(x, samples) for x in rows]
     row_shape = tuple([len(labels) for labels in (*components, properties)])
-    op = Map(f.function, tuple([x.pick for x in rows]), row_shape, f.args, f.rearranges)
+    picks = tuple([x.pick for x in rows])
+    op = MapRows(f.function, picks, row_shape, f.args, f.rearranges)
     inputs = tuple([x.node for x in rows])
     values = Node((len(samples), *row_shape), f.dtype, op, inputs)
     names = common_parameters(operands) if f.has_derivative else []

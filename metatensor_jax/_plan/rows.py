@@ -8,7 +8,7 @@ import numpy as np
 
 from .._host.packing import with_parents
 from .._run import traced
-from .._run.ops import ALL, Gather
+from .._run.ops import ALL, Cut, Gather
 from .._run.program import Node
 from .._types.entry import check_names
 from .._types.labels import Labels
@@ -54,9 +54,11 @@ def merge(samples: Sequence[Labels]) -> tuple[list[Index], Labels]:
     names, nodes = samples[0]._names, [values_of(labels) for labels in samples]
     n, dtype = sum([len(labels) for labels in samples]), np.dtype(np.int32)
     values = compute(traced.merged, (n, len(names)), dtype, nodes)
+    places = compute(traced.places, (n,), dtype, nodes)
+    ends = np.cumsum([len(labels) for labels in samples]).tolist()
     destinations: list[Index] = [
-        compute(traced.places, (len(labels),), dtype, nodes, i)
-        for i, labels in enumerate(samples)
+        Node((stop - start,), dtype, Cut(start, stop), (places,))
+        for start, stop in zip([0, *ends], ends, strict=False)
     ]
     return destinations, traced_labels(names, values)
 

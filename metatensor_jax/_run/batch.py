@@ -13,7 +13,7 @@ import numpy as np
 from .._types.arrays import aligned, is_tracer
 from .caches import compiled
 from .functions import Given, combine
-from .ops import Map, Pick, filled_in, map_over_rows, slot_in
+from .ops import MapRows, Pick, filled_in, map_over_rows, slot_in
 
 Arrays = Sequence[np.ndarray]
 
@@ -29,7 +29,7 @@ class Batch:
     :param arrays: what each of them reads, for its sizes and dtypes
     """
 
-    def __init__(self, ops: Sequence[Map], arrays: Sequence[Arrays]) -> None:
+    def __init__(self, ops: Sequence[MapRows], arrays: Sequence[Arrays]) -> None:
         first = [op.picks[0].n_rows(a[0]) for op, a in zip(ops, arrays, strict=True)]
         ends = np.cumsum([0, *first]).tolist()
         self._runs = list(pairwise(ends))
@@ -123,7 +123,7 @@ def run_function(
     :param function: the function of ``given``, or a derivative of it
     """
     if given.is_fixed:
-        return _compiled(function, rows, given.dynamic, given.static)
+        return _compiled(function, list(rows), given.dynamic, given.static)
     # put there on purpose: a guard of the user is for transfers that nobody meant
     rows = jax.device_put(list(rows))
     return map_over_rows(function, rows, given.args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -22,6 +23,17 @@ def compiled(function: _Function, **options: Any) -> _Function:
     jitted: Any = jax.jit(function, **options)
     forget_with(jitted.clear_cache)
     return jitted
+
+
+def remembered(size: int) -> Callable[[_Function], _Function]:
+    """``functools.lru_cache`` of so many results, which :func:`forget` empties."""
+
+    def remember(function: _Function) -> _Function:
+        cached: Any = functools.lru_cache(size)(function)
+        forget_with(cached.cache_clear)
+        return cached
+
+    return remember
 
 
 def forget() -> None:

@@ -9,7 +9,6 @@ time anew: its result is always that of the function as it is, and nothing keeps
 from __future__ import annotations
 
 import dataclasses
-import functools
 import sys
 from collections.abc import Callable, Sequence
 from types import FunctionType, ModuleType
@@ -20,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._types.conversion import check_not_narrowed
-from .caches import forget_with
+from .caches import forget_with, remembered
 from .derivatives import Pushed, PushedLinear
 
 _LIBRARIES = (
@@ -48,7 +47,7 @@ class Number:
 _DATA = (np.ndarray, np.generic, jax.Array, Number)
 
 
-class Constant(NamedTuple):
+class StaticValue(NamedTuple):
     """A value that is a constant of a program: equal where nothing can differ.
 
     ``1``, ``1.0`` and ``True`` are equal in Python, and so are ``0.0`` and ``-0.0``.
@@ -59,7 +58,7 @@ class Constant(NamedTuple):
     exact: str
 
     @classmethod
-    def of(cls, value: Any) -> Constant:
+    def of(cls, value: Any) -> StaticValue:
         """This value."""
         exact = repr(value) if isinstance(value, (float, complex)) else ""
         return cls(value, type(value), exact)
@@ -73,7 +72,7 @@ def partition(args: Any) -> tuple[list[Any], Any]:
         is_data = isinstance(x, _DATA)
         if is_data:
             dynamic.append(x.value if isinstance(x, Number) else x)
-        rest.append(None if is_data else Constant.of(x))
+        rest.append(None if is_data else StaticValue.of(x))
     return dynamic, (structure, tuple(rest))
 
 
@@ -114,6 +113,7 @@ class Given:
         linear_part: Callable[..., Any] | None = None,
     ) -> None:
         self.function, self.linear_part = function, linear_part
+        self.given_args = args
         #: what it takes besides rows: data, and the rest
         self.dynamic, self.static = partition(args)
         #: it can be compiled
@@ -123,7 +123,7 @@ class Given:
 
     @property
     def args(self) -> Any:
-        """What it takes besides rows; numbers are what they stand for."""
+        """What it takes besides rows, as it takes it: a :class:`Number` is a number."""
         return combine(self.dynamic, self.static)
 
     def key(self) -> Any:
@@ -162,7 +162,7 @@ _MANY = 1024
 
 
 def _is_fixed_static(static: Any) -> bool:
-    """The same for what :func:`partition` has found to be no data."""
+    """:func:`is_fixed` for what :func:`partition` has found to be no data."""
     try:
         if static in _fixed:
             return True
@@ -197,9 +197,7 @@ def _is_fixed_tree(structure: Any) -> bool:
 
 
 def _is_fixed_value(value: Any) -> bool:
-    if isinstance(value, (tuple, frozenset)):
-        return all(map(_is_fixed_value, value))
-    if isinstance(value, list):  # of the names of a dict
+    if isinstance(value, (tuple, frozenset, list)):  # a list of the names of a dict
         return all(map(_is_fixed_value, value))
     if isinstance(value, (*_PLAIN, ModuleType)):
         return True
@@ -246,7 +244,7 @@ def row_type(
     return _find_type(function, rows, args)
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered(1024)
 def _fixed_type(function: Function, rows: Any) -> jax.ShapeDtypeStruct:
     return _find_type(function, rows, ())
 
@@ -254,9 +252,8 @@ def _fixed_type(function: Function, rows: Any) -> jax.ShapeDtypeStruct:
 def _find_type(function: Function, rows: Any, args: Any) -> jax.ShapeDtypeStruct:
     for _, dtype in rows:
         check_not_narrowed(dtype)  # before JAX warns of it, and goes on
-    given = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in rows]
-    return jax.eval_shape(lambda *x: function(*x, *args), *given)
+    structs = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in rows]
+    return jax.eval_shape(lambda *x: function(*x, *args), *structs)
 
 
 forget_with(_fixed.clear)
-forget_with(_fixed_type.cache_clear)

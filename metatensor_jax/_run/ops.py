@@ -106,8 +106,8 @@ def take_rows(array: Any, index: Any, fill: bool, fill_value: Any = 0) -> Any:
 class Op(ABC):
     """What makes one array from others."""
 
-    #: it only moves elements, so NumPy arrays can stay such
-    moves: ClassVar[bool] = True
+    #: NumPy can do it, so that its arrays stay what they are
+    by_numpy: ClassVar[bool] = True
 
     def in_program(self) -> Op:
         """The same, as a compiled program had better do it."""
@@ -148,16 +148,16 @@ class Gather(Op):
             pick.read(array, fill_value=self.fill_value)
             for pick, array in zip(self.picks, arrays, strict=True)
         ]
-        rows = _laid_out(parts, self.axis) if len(parts) > 1 else parts[0]
-        return rows if self.order is None else Pick(self.order).read(rows)
+        # what else there is belongs to programs, see :meth:`Place.in_program`
+        assert self.axis == 0
+        assert self.order is None
+        return _end_to_end(parts) if len(parts) > 1 else parts[0]
 
 
-def _laid_out(parts: Sequence[np.ndarray], axis: int) -> np.ndarray:
-    """Arrays end to end (axis 0) or side by side (axis -1)."""
-    shape = list(parts[0].shape)
-    shape[axis] = sum([part.shape[axis] for part in parts])
+def _end_to_end(parts: Sequence[np.ndarray]) -> np.ndarray:
+    shape = (sum([len(part) for part in parts]), *parts[0].shape[1:])
     dtype = np.result_type(*{part.dtype for part in parts})
-    return np.concatenate(parts, axis, aligned(tuple(shape), dtype, zero=False))
+    return np.concatenate(parts, 0, aligned(shape, dtype, zero=False))
 
 
 @_op(["picks", "destinations"], ["sizes", "n_rows", "axis", "fill_value"])
@@ -284,8 +284,8 @@ class Add(Op):
 
     def _pair(self, arrays: Sequence[Any]) -> tuple[Sequence[Any], list[Any]]:
         """The arrays of rows, and where their rows go."""
-        given = iter(arrays[len(self.picks) :])
-        places = [next(given) if x is None else x for x in self.destinations]
+        data = iter(arrays[len(self.picks) :])
+        places = [next(data) if x is None else x for x in self.destinations]
         return arrays[: len(self.picks)], places
 
 
@@ -374,7 +374,7 @@ class Slot:
 
 @_op(["picks", "args"], ["function", "row_shape", "rearranges"])
 @dataclass(frozen=True, eq=False)
-class Map(Op):
+class MapRows(Op):
     """A function of rows, for each row: ``function(*rows, *args)``.
 
     :param function: a function of a module, a :class:`Slot`, or a derivative of these
@@ -390,17 +390,22 @@ class Map(Op):
     rearranges: bool = False
 
     @property
-    def moves(self) -> bool:  # type: ignore[override]
+    def by_numpy(self) -> bool:  # type: ignore[override]
         return self.rearranges
 
-    def bind(self, given: Sequence[Given]) -> Map:
-        """The same with what the caller gives in the place of a slot."""
+    def bind(self, given: Sequence[Given], as_given: bool = False) -> MapRows:
+        """The same with what the caller gives in the place of a slot.
+
+        :param as_given: with the arguments as they came, to be parted into data and
+            constants: a :class:`Number` is data
+        """
         slot = slot_in(self.function)
         if slot is None:
             return self
         own = given[slot.index]
         function = filled_in(self.function, own)
-        return dataclasses.replace(self, function=function, args=own.args)
+        args = own.given_args if as_given else own.args
+        return dataclasses.replace(self, function=function, args=args)
 
     def trace(self, *arrays: Any) -> Any:
         rows = [p.trace(a) for p, a in zip(self.picks, arrays, strict=True)]
@@ -453,22 +458,3 @@ def map_over_rows(
 
 def _apply(function: Callable[..., Any], args: Sequence[Any], *rows: Any) -> Any:
     return function(*rows, *args)
-
-
-__all__ = [
-    "ALL",
-    "Add",
-    "Compute",
-    "Constant",
-    "Cut",
-    "Gather",
-    "Map",
-    "Op",
-    "Pick",
-    "Place",
-    "Slot",
-    "Take",
-    "filled_in",
-    "map_over_rows",
-    "slot_in",
-]

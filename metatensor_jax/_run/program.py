@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .functions import identity, partition
-from .ops import Map, Op, Slot, slot_in
+from .ops import Op, Slot, slot_in
 
 
 class Node:
@@ -19,7 +19,7 @@ class Node:
 
     :param shape: its shape
     :param dtype: its dtype; None if only a function of the caller knows
-    :param op: what makes it; None for an array that is given
+    :param op: what makes it; None for an array of data
     :param inputs: what the operation reads
     """
 
@@ -35,7 +35,7 @@ class Node:
         self.shape, self.dtype, self.op, self.inputs = shape, dtype, op, inputs
 
     def __repr__(self) -> str:
-        made = "given" if self.op is None else type(self.op).__name__
+        made = "data" if self.op is None else type(self.op).__name__
         return f"Node({self.dtype}[{','.join(map(str, self.shape))}], {made})"
 
 
@@ -56,25 +56,25 @@ class Level:
 class Program:
     """What becomes of arrays, in order. See :func:`run`.
 
-    The arrays have numbers: first those that are given, then the result of each
+    The arrays have numbers: first the data, then the result of each
     operation.
 
-    :param given: the arrays that are given, in order
+    :param data: the arrays that the caller has, in order
     :param results: the arrays that are wanted
     """
 
-    def __init__(self, given: Sequence[Node], results: Sequence[Node]) -> None:
-        self.n_given = len(given)
+    def __init__(self, data: Sequence[Node], results: Sequence[Node]) -> None:
+        self.n_data = len(data)
         self.ops: list[Op] = []
         #: the numbers of the arrays that each operation reads
         self.reads: list[tuple[int, ...]] = []
         self.levels: list[Level] = []
-        self._numbers = {id(node): i for i, node in enumerate(given)}
+        self._numbers = {id(node): i for i, node in enumerate(data)}
         self._levels = dict.fromkeys(self._numbers, 0)
         #: the numbers of the results
         self.results = [self._add(node) for node in results]
-        #: some of them are math
-        self.computes = any(not op.moves for op in self.ops)
+        #: some are functions of rows, which NumPy can not do
+        self.has_functions = any(not op.by_numpy for op in self.ops)
         #: functions with equal ones, of equal rows, can run as one
         self.signatures = {i: _signature(self.ops[i]) for i in self._functions()}
         #: what is worked out for functions that run as one, when they first do
@@ -91,20 +91,19 @@ class Program:
         if number is not None:
             return number
         if node.op is None:
-            raise AssertionError(f"{node!r} is not one of the arrays that are given")
+            raise AssertionError(f"{node!r} is none of the arrays that the caller has")
         reads = tuple([self._add(x) for x in node.inputs])
         level = max([self._levels[id(x)] for x in node.inputs], default=0)
         if level == len(self.levels):
             self.levels.append(Level())
         at = len(self.ops)
-        is_function = isinstance(node.op, Map) and not node.op.rearranges
         lists = self.levels[level]
-        (lists.functions if is_function else lists.moves).append(at)
+        (lists.moves if node.op.by_numpy else lists.functions).append(at)
         self.ops.append(node.op)
         self.reads.append(reads)
-        self._numbers[id(node)] = self.n_given + at
+        self._numbers[id(node)] = self.n_data + at
         self._levels[id(node)] = level + 1
-        return self.n_given + at
+        return self.n_data + at
 
 
 def _signature(op: Any) -> tuple[Slot | None, Any]:
@@ -112,12 +111,12 @@ def _signature(op: Any) -> tuple[Slot | None, Any]:
     dynamic, static = partition(op.args)
     args = identity(dynamic), static
     slot = slot_in(op.function)
-    function = op.function if slot is None else _shape_of(op.function)
+    function = op.function if slot is None else _without_slot(op.function)
     return slot, (function, args, op.row_shape)
 
 
-def _shape_of(function: Any) -> Any:
-    """A derivative of a slot, without the number of the slot."""
+def _without_slot(function: Any) -> Any:
+    """What stays of a derivative of a slot: equal for the same of another slot."""
     if isinstance(function, Slot):
         return function.is_linear_part
-    return type(function), function.active, function.n_extra, _shape_of(function.of)
+    return type(function), function.active, function.n_extra, _without_slot(function.of)

@@ -5,7 +5,8 @@
 - Outside, on a host whose memory is JAX's as well, NumPy moves rows, and functions of
   rows run together: few programs for many blocks. Arrays that were only moved stay what
   they were, NumPy's or JAX's.
-- Outside, on an accelerator, all operations are one compiled program.
+- Outside, on an accelerator, all operations are one compiled program, unless a function
+  of the user is among them: that is never compiled, and runs step by step.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import functools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,7 +26,7 @@ from .._types.conversion import check_not_narrowed, is_extended
 from .batch import Batch
 from .caches import compiled
 from .functions import Given, combine, partition
-from .ops import Map, Op
+from .ops import MapRows, Op
 from .program import Level, Program
 
 Array = Any  # of NumPy or JAX
@@ -42,7 +43,7 @@ def run(
     args = [x for g in given for x in g.dynamic]
     data = [*arrays, *(x for x in args if isinstance(x, jax.Array))]
     is_traced = _any_of(Tracer, data)
-    if is_traced or program.computes or _any_of(jax.Array, arrays):
+    if is_traced or program.has_functions or _any_of(jax.Array, arrays):
         _check_wide([*data, *(x for x in args if _is_float_array(x))])
     if is_traced:
         return _in_program(program, arrays, given)
@@ -115,37 +116,50 @@ def _in_program(
     values: list[Any] = [*arrays, *[None] * len(program.ops)]
     ops, steps = [], []
     for i, (op, reads) in enumerate(zip(program.ops, program.reads, strict=True)):
-        op = op.bind(given) if isinstance(op, Map) else op
-        at, inputs = program.n_given + i, [values[j] for j in reads]
-        if op.moves and all(isinstance(x, np.ndarray) for x in inputs):
-            values[at] = read_only(op.read(*inputs))
+        at, inputs = program.n_data + i, [values[j] for j in reads]
+        if op.by_numpy and all(isinstance(x, np.ndarray) for x in inputs):
+            values[at] = read_only(_bound(op, given).read(*inputs))
         else:
-            ops.append(op.in_program())
+            ops.append(_bound(op, given, is_compiled).in_program())
             steps.append((at, reads))
     wanted = tuple([n for n in program.results if values[n] is None])
     read = {n for _, reads in steps for n in reads}
     needed = tuple(sorted(n for n in read if values[n] is not None))
-    known, order = [values[n] for n in needed], (needed, tuple(steps), wanted)
+    known, wiring = [values[n] for n in needed], _Wiring(needed, tuple(steps), wanted)
     if is_compiled and wanted:
-        results = _compiled_program(*partition(ops), known, order)
+        results = _compiled_program(*partition(ops), known, wiring)
     else:
-        results = _in_order(ops, known, order)
+        results = _in_order(ops, known, wiring)
     for n, result in zip(wanted, results, strict=True):
         values[n] = result
     return [values[n] for n in program.results]
 
 
-def _in_order(ops: Sequence[Op], arrays: Sequence[Array], order: Any) -> list[Array]:
-    """The operations, in this order.
+class _Wiring(NamedTuple):
+    """Which arrays operations read and make, by their numbers in the program.
 
-    :param order: the numbers of the arrays, those of the result of each operation and
-        of what it reads, and those of the results
+    :param needed: those that are there
+    :param steps: of each operation, the number of its result and of what it reads
+    :param wanted: the results
     """
-    needed, steps, wanted = order
-    values = dict(zip(needed, arrays, strict=True))
-    for op, (at, reads) in zip(ops, steps, strict=True):
+
+    needed: tuple[int, ...]
+    steps: tuple[tuple[int, tuple[int, ...]], ...]
+    wanted: tuple[int, ...]
+
+
+def _in_order(
+    ops: Sequence[Op], arrays: Sequence[Array], wiring: _Wiring
+) -> list[Array]:
+    """The operations, one after the other."""
+    values = dict(zip(wiring.needed, arrays, strict=True))
+    for op, (at, reads) in zip(ops, wiring.steps, strict=True):
         values[at] = op.trace(*[values[i] for i in reads])
-    return [values[i] for i in wanted]
+    return [values[i] for i in wiring.wanted]
+
+
+def _bound(op: Op, given: Sequence[Given], as_given: bool = False) -> Op:
+    return op.bind(given, as_given) if isinstance(op, MapRows) else op
 
 
 def _on_device(
@@ -161,9 +175,9 @@ def _on_device(
 
 @functools.partial(compiled, static_argnums=(1, 3))
 def _compiled_program(
-    dynamic: list[Any], static: Any, arrays: list[Array], order: Any
+    dynamic: list[Any], static: Any, arrays: list[Array], wiring: _Wiring
 ) -> list[Array]:
-    return _in_order(combine(dynamic, static), arrays, order)
+    return _in_order(combine(dynamic, static), arrays, wiring)
 
 
 def _on_host(
@@ -173,17 +187,16 @@ def _on_host(
     _keep_freed_memory()
     values: list[Any] = [*map(np.asarray, arrays), *[None] * len(program.ops)]
     # what nothing was done to but moves stays what it was
-    stays = [own is given for own, given in zip(values, arrays, strict=False)]
+    stays = [own is x for own, x in zip(values, arrays, strict=False)]
     stays += [False] * len(program.ops)
     for level in program.levels:
         for i in level.moves:
-            reads, at = program.reads[i], program.n_given + i
-            op = program.ops[i]
-            op = op.bind(given) if isinstance(op, Map) else op
+            reads, at = program.reads[i], program.n_data + i
+            op = _bound(program.ops[i], given)
             values[at] = op.read(*[values[j] for j in reads])
             stays[at] = all(map(stays.__getitem__, reads))
         for i, array in _functions_of(level, program, values, given):
-            values[program.n_given + i] = array
+            values[program.n_data + i] = array
     return _as_they_were(program, arrays, values, stays)
 
 
@@ -232,7 +245,7 @@ def _as_they_were(
     results: list[Array] = [None] * len(program.results)
     moving: list[int] = []
     for at, number in enumerate(program.results):
-        if number < program.n_given:
+        if number < program.n_data:
             results[at] = arrays[number]
         elif is_tracer(values[number]):
             results[at] = values[number]

@@ -57,7 +57,7 @@ def sum_rows(
 
 
 def _sum_runs(rows: np.ndarray, destinations: np.ndarray, n_rows: int) -> np.ndarray:
-    """The same for destinations that do not decrease, which is fast."""
+    """:func:`sum_rows` for destinations that do not decrease, which is fast."""
     out = aligned((n_rows, *rows.shape[1:]), rows.dtype)
     if rows.size != 0:
         starts = run_starts(destinations)
@@ -74,7 +74,7 @@ _ROWS_AT_ONCE = 1 << 14
 def _sum_unsorted(
     rows: np.ndarray, destinations: np.ndarray, n_rows: int
 ) -> np.ndarray:
-    """The same for rows in any order, which is an order of rounding: sums are wide."""
+    """:func:`sum_rows` in the order of the rows. Sums are wide, as rounding adds up."""
     shape, dtype = rows.shape[1:], rows.dtype
     is_float = jnp.issubdtype(dtype, np.inexact)
     wide = np.result_type(dtype, np.float64) if is_float else dtype

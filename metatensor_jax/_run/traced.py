@@ -72,21 +72,15 @@ def merged(*samples: Any) -> Any:
     return _merge(rows)[0]
 
 
-def places(*tables: Any) -> Any:
-    """Where each row of one of the tables is among :func:`merged`; padding, nowhere.
-
-    :param tables: and which of them
-    """
-    *samples, which = tables
-    ends = np.cumsum([0, *(table.shape[0] for table in samples)])
+def places(*samples: Any) -> Any:
+    """Where each row of these tables is among :func:`merged`; padding, nowhere."""
     rows = _end_to_end(samples)
-    here = slice(ends[which], ends[which + 1])
     if isinstance(rows, np.ndarray):
         found = np.full(len(rows), len(rows))
         real = ~is_padding(rows)
         found[real] = distinct_rows([rows[real]])[1][0]
-        return found[here]
-    return _merge(rows)[1][here]
+        return found
+    return _merge(rows)[1]
 
 
 def _end_to_end(tables: Any) -> Any:

@@ -7,7 +7,6 @@ anything is made.
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 import struct
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.lib import format as npy
 
+from .._run.caches import remembered
 from .._types.entry import check_names
 from .._types.labels import Labels
 
@@ -54,7 +54,7 @@ def _data_of(array: np.ndarray) -> bytes | memoryview:
 
 # Files have thousands of members with a few different headers, and NumPy takes longer
 # for a header than for the data of a small block.
-@functools.lru_cache(maxsize=4096)
+@remembered(4096)
 def _make_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     if dtype.names is None and dtype.itemsize not in _KINDS.get(dtype.kind, ()):
         raise TypeError(
@@ -120,7 +120,7 @@ def _header_of(data: memoryview | bytes) -> bytes:
 
 def _remembered(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """``parse``, once for each header that is not so long that it takes much memory."""
-    cached = functools.lru_cache(maxsize=4096)(parse)
+    cached = remembered(4096)(parse)
 
     def look_up(header: bytes) -> Any:
         return cached(header) if len(header) <= _SMALL else parse(header)
@@ -190,7 +190,7 @@ def encode_labels(labels: Labels) -> Parts:
     return header, _data_of(np.asarray(values, "<i4"))
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered(4096)
 def _label_dtype(names: tuple[str, ...]) -> np.dtype:
     return np.dtype([(name, "<i4") for name in names])
 

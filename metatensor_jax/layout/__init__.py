@@ -1,8 +1,9 @@
 """Layout: one compiled program for batches that differ in their samples.
 
 A layout is fitted to a data set and gives each batch the same structure: room for its
-rows, and labels that are data. The host half says how much room there is
-(``_capacity``, ``_fit``), rows go in and out by NumPy (``_pad``).
+rows, and labels that are data. ``_fit`` finds how much room a data set needs, and
+``_capacity`` holds it; ``_check`` refuses labels that do not fit; rows go in and out by
+NumPy (``_pad``). Apart from layouts, ``_stacked`` holds blocks of equal shape together.
 """
 
 from ._layout import Layout as Layout, PaddedBatch as PaddedBatch

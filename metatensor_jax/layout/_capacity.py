@@ -1,4 +1,4 @@
-"""How much room there is: the static half of a layout, and its JSON."""
+"""How much room there is for the rows of blocks, and its JSON."""
 
 from __future__ import annotations
 

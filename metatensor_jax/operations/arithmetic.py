@@ -24,8 +24,6 @@ from .checks import check_same_keys, check_same_metadata, check_type
 from .creation import zeros_like
 from .rows import map_rows
 
-#: a number: Python's, NumPy's, or an array without axes
-
 
 def add(
     A: TensorMap, B: TensorMap | Scalar, *, different_keys: str = "error"

@@ -10,12 +10,19 @@ zero:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._evaluate import evaluate
-from .._host.packing import RowIndex, cut, distinct_rows, is_increasing, unique_rows
+from .._host.packing import (
+    RowIndex,
+    cut,
+    distinct_rows,
+    inverse,
+    is_increasing,
+    unique_rows,
+)
 from .._plan.draft import Draft, DraftMap
 from .._plan.map import plan_map
 from .._plan.move import Piece, plan_move
@@ -71,13 +78,14 @@ def keys_to_samples(
             )
         keys_to_move = keys_to_move.names
     moved = tuple(as_names(keys_to_move))
-    return evaluate(
-        _blocks_along,
-        tensor,
-        moved=moved,
-        fill_value=checked_fill(fill_value, tensor.dtype),
-        sort_samples=sort_samples,
-    )
+    with noting("in 'keys_to_samples'"):
+        return evaluate(
+            _blocks_along,
+            tensor,
+            moved=moved,
+            fill_value=checked_fill(fill_value, tensor.dtype),
+            sort_samples=sort_samples,
+        )
 
 
 def _blocks_along(
@@ -90,41 +98,45 @@ def _blocks_along(
     for members in groups.members:
         _check_same_components(tensor, members, "keys_to_samples")
         blocks = _same_properties([tensor.blocks[i] for i in members], fill_value)
-        entries = [tuple(groups.moved.values[i].tolist()) for i in members]
+        entries = [tuple(groups.moved[i].tolist()) for i in members]
         samples, places = once(stack, [b.samples for b in blocks], moved, entries)
         pieces = [Piece(b, None, p) for b, p in zip(blocks, places, strict=True)]
         drafts.append(plan_move(pieces, samples, once=once))
     return DraftMap(groups.keys, drafts, tensor.info)
 
 
-class _KeyGroups:
-    """Keys without the dimensions that are moved, and the blocks of each of them."""
+class _KeyGroups(NamedTuple):
+    """Keys without the dimensions that are moved, and the blocks of each of them.
 
-    def __init__(self, keys: Labels, moved: Sequence[str]) -> None:
-        names, values = keys.names, keys.values
-        left = [name for name in names if name not in moved]
-        rows = values[:, [names.index(name) for name in left]]
-        first, group = unique_rows(rows)
-        # in the order in which they first appear
-        order = np.argsort(first, kind="stable")
-        rank = np.argsort(order, kind="stable")
-        self.keys = Labels(left, rows[first[order]]) if left else Labels.single()
-        self.members: list[list[int]] = [[] for _ in first]
-        for i, g in enumerate(rank[group].tolist()):
-            self.members[g].append(i)
-        columns = values[:, [names.index(name) for name in moved]]
-        self.moved = Labels._make(tuple(moved), columns)
+    :param keys: the new keys
+    :param members: the blocks of each new key
+    :param moved: what the moved dimensions are for each block
+    """
+
+    keys: Labels
+    members: list[list[int]]
+    moved: np.ndarray
 
 
 def _group_keys(keys: Labels, moved: Sequence[str]) -> _KeyGroups:
+    names, values = keys.names, keys.values
     for name in moved:
-        if name not in keys.names:
+        if name not in names:
             raise MetatensorError(
-                f"'{name}' is not part of the keys of this map: {keys.names}"
+                f"'{name}' is not part of the keys of this map: {names}"
             )
     if len(keys) == 0 and moved:
         raise MetatensorError("there are no keys to move in a map without blocks")
-    return _KeyGroups(keys, moved)
+    left = [name for name in names if name not in moved]
+    rows = values[:, [names.index(name) for name in left]]
+    first, group = unique_rows(rows)
+    order = np.argsort(first, kind="stable")  # in which they first appear
+    new_keys = Labels(left, rows[first[order]]) if left else Labels.single()
+    members: list[list[int]] = [[] for _ in first]
+    for i, g in enumerate(inverse(order)[group].tolist()):
+        members[g].append(i)
+    columns = values[:, [names.index(name) for name in moved]]
+    return _KeyGroups(new_keys, members, columns)
 
 
 def _check_same_components(tensor: DraftMap, members: Sequence[int], what: str) -> None:
@@ -219,14 +231,15 @@ def keys_to_properties(
     moved = tuple(as_names(wanted.names if wanted is not None else keys_to_move))  # type: ignore[arg-type]
     if wanted is not None and len(wanted) == 0:
         wanted = None
-    return evaluate(
-        _blocks_beside,
-        tensor,
-        moved=moved,
-        wanted=wanted,
-        fill_value=checked_fill(fill_value, tensor.dtype),
-        sort_samples=sort_samples,
-    )
+    with noting("in 'keys_to_properties'"):
+        return evaluate(
+            _blocks_beside,
+            tensor,
+            moved=moved,
+            wanted=wanted,
+            fill_value=checked_fill(fill_value, tensor.dtype),
+            sort_samples=sort_samples,
+        )
 
 
 def _blocks_beside(
@@ -239,50 +252,50 @@ def _blocks_beside(
     """The plan: the blocks of each new key side by side."""
     groups = _group_keys(tensor.keys, moved)
     once, drafts = Once(), []
-    with noting("in 'keys_to_properties'"):
-        for members in groups.members:
-            _check_same_components(tensor, members, "keys_to_properties")
-            entries = Labels._make(tuple(moved), groups.moved.values[np.array(members)])
-            blocks = [tensor.blocks[i] for i in members]
-            columns = _Columns(entries, entries if wanted is None else wanted)
-            drafts.append(columns.plan(blocks, sort_samples, fill_value, once))
+    for members in groups.members:
+        _check_same_components(tensor, members, "keys_to_properties")
+        entries = Labels._make(tuple(moved), groups.moved[np.array(members)])
+        blocks = [tensor.blocks[i] for i in members]
+        columns = entries if wanted is None else wanted
+        drafts.append(
+            _side_by_side(blocks, entries, columns, sort_samples, fill_value, once)
+        )
     return DraftMap(groups.keys, drafts, tensor.info)
 
 
-class _Columns:
-    """The blocks of one new key, side by side.
+def _side_by_side(
+    blocks: Sequence[Draft],
+    entries: Labels,
+    wanted: Labels,
+    sort: bool,
+    fill_value: Any,
+    once: Once,
+) -> Draft:
+    """The blocks of one new key, on the samples of all of them.
 
     :param entries: what the moved dimensions are for each block
     :param wanted: what they are in the result
     """
+    samples, places = once(_all_samples, [b.samples for b in blocks], sort)
+    at = RowIndex(entries.values).find(wanted.values).tolist()  # -1: no block
+    pieces = [
+        _nothing(blocks[0], len(samples))
+        if i < 0
+        else Piece(blocks[i], destination=places[i])
+        for i in at
+    ]
+    parts = [blocks[max(i, 0)].properties for i in at]
+    properties = _with_entries(parts, wanted)
+    how = "side by side"
+    return plan_move(pieces, samples, properties, how, fill_value, once=once)
 
-    def __init__(self, entries: Labels, wanted: Labels) -> None:
-        self._wanted = wanted
-        #: which block each of the wanted entries is, -1 for none
-        self._blocks = RowIndex(entries.values).find(wanted.values).tolist()
 
-    def plan(
-        self, blocks: Sequence[Draft], sort: bool, fill_value: Any, once: Once
-    ) -> Draft:
-        """They, on the samples of all of them."""
-        samples, places = once(_all_samples, [b.samples for b in blocks], sort)
-        pieces = [
-            _nothing(blocks[0], len(samples))
-            if i < 0
-            else Piece(blocks[i], destination=places[i])
-            for i in self._blocks
-        ]
-        parts = [blocks[max(i, 0)].properties for i in self._blocks]
-        properties = self._with_entries(parts)
-        how = "side by side"
-        return plan_move(pieces, samples, properties, how, fill_value, once=once)
-
-    def _with_entries(self, parts: Sequence[Labels]) -> Labels:
-        """Labels end to end, each with one of the entries in front."""
-        columns = np.concatenate([part.values for part in parts])
-        rows = np.repeat(self._wanted.values, [len(part) for part in parts], axis=0)
-        names = (*self._wanted._names, *parts[0]._names)
-        return Labels(names, np.concatenate([rows, columns], axis=1), True)
+def _with_entries(parts: Sequence[Labels], entries: Labels) -> Labels:
+    """Labels end to end, each with one of the entries in front."""
+    columns = np.concatenate([part.values for part in parts])
+    rows = np.repeat(entries.values, [len(part) for part in parts], axis=0)
+    names = (*entries._names, *parts[0]._names)
+    return Labels(names, np.concatenate([rows, columns], axis=1), True)
 
 
 def _all_samples(of_blocks: Sequence[Labels], sort_samples: bool) -> _Placed:

@@ -11,11 +11,11 @@ from .._types.block import TensorBlock
 from .._types.context import noting
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
-from ._groups import plan_over_samples
 from ._numbers import (
     Names,
     names_left,
 )
+from ._over_samples import plan_over_samples
 from .checks import check_type
 
 

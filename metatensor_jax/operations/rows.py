@@ -17,6 +17,7 @@ from .._evaluate import as_map, evaluate, only_block
 from .._host.packing import first_duplicate
 from .._plan.cut import plan_cut
 from .._plan.draft import DraftMap
+from .._plan.follow import OrderOfRows
 from .._plan.map import key_order, match_blocks, plan_map_rows
 from .._plan.move import Arrangement, Piece, plan_move
 from .._plan.once import Once
@@ -31,9 +32,6 @@ from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
 from .checks import check_type, checked_fill
-
-OrderOfRows = Callable[[np.ndarray], np.ndarray]
-
 
 # --- functions of rows ---------------------------------------------------------------
 
@@ -403,7 +401,7 @@ def _plan_moves(
     :param inputs: maps, then row numbers that are data, then samples that are data
     :param samples: labels, or only their names
     """
-    if not isinstance(samples[0] if len(samples) else None, Labels):
+    if not all(isinstance(labels, Labels) for labels in samples):
         pairs = zip(samples, inputs[-1], strict=True)
         samples = [traced_labels(names, values) for names, values in pairs]
     indices = [

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..._run.functions import Constant
+from ..._run.functions import StaticValue
 from ..._types.conversion import check_not_narrowed
 from ..._types.entry import LabelsEntry
 from ..._types.errors import MetatensorError
@@ -121,7 +121,7 @@ def kind_of(module: Any) -> Any:
     arrays, rest = eqx.partition(module, is_array)
     shapes = [(x.shape, str(x.dtype)) for x in jax.tree.leaves(arrays)]
     leaves, structure = jax.tree.flatten(rest)
-    return structure, tuple(map(Constant.of, leaves)), tuple(shapes)
+    return structure, tuple(map(StaticValue.of, leaves)), tuple(shapes)
 
 
 class _Sizes:

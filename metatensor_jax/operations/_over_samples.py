@@ -61,6 +61,11 @@ class _Groups(NamedTuple):
 def plan_over_samples(
     tensor: DraftMap, kind: str, kept: Sequence[str], out_samples: Labels | None
 ) -> DraftMap:
+    """The plan of a reduction.
+
+    :param kind: ``"sum"``, ``"mean"``, ``"var"`` or ``"std"``
+    :param kept: the names of the sample dimensions that are left
+    """
     blocks, once = [], Once()
     for i, block in enumerate(tensor.blocks):
         with in_block(tensor.keys, i):
