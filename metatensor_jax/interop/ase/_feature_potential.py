@@ -118,8 +118,8 @@ class FeaturePotential:
 
     def _layout_for(self, maps: Maps, n_systems: int) -> Layout:
         if self._layout is None or not _fits(self._layout, maps, n_systems):
-            rows = {name: _rows(tensor, self.room) for name, tensor in maps.items()}
-            self._layout = Layout.from_capacities(maps, rows, n_systems)
+            capacities = _capacities(maps, self.gradients, self.room)
+            self._layout = Layout.from_capacities(maps, capacities, n_systems)
         return self._layout
 
 
@@ -133,8 +133,27 @@ def _fits(layout: Layout, maps: Maps, n_systems: int) -> bool:
     return True
 
 
-def _rows(tensor: TensorMap, room: float) -> dict[str, list[int]]:
-    """Room for samples and gradients, for each block."""
+def _capacities(maps: Maps, gradients: Sequence[str], room: float) -> dict[str, Any]:
+    """Rows of features and of atoms have room to spare, those of systems do not.
+
+    What is computed for the parameters gets the labels of ``energies``: both have the
+    same room.
+    """
+    energies = maps["energies"].block()
+    rows = {"strain": len(energies)}
+    if "positions" in gradients:
+        n_atoms = len(energies.gradient("positions"))
+        rows["positions"] = max(1, math.ceil(room * n_atoms))
+    rows = {name: rows[name] for name in gradients}
+    return {
+        "features": _roomy(maps["features"], room),
+        "energies": {"samples": len(energies), **rows},
+        **{name: {"samples": n} for name, n in rows.items()},
+    }
+
+
+def _roomy(tensor: TensorMap, room: float) -> dict[str, list[int]]:
+    """Room for samples and gradients of each block."""
     capacities: dict[str, list[int]] = {}
 
     def add(path: str, block: TensorBlock) -> None:

@@ -31,9 +31,9 @@ class Potential:
     :func:`metatensor_jax.compute_gradients` in one reverse pass. It is compiled once
     for frames with the same numbers of atoms: positions, cells and types are data.
 
-    :param energy: takes ``positions`` and ``cell`` as :func:`parameters` makes them
-        (strained; vectors along which a frame is not periodic are zero), and ``types``,
-        the atomic numbers with the labels of the positions. It gives a map with one
+    :param energy: takes three blocks by their names: ``positions`` and ``cell`` as
+        :func:`parameters` makes them (strained; vectors along which a frame is not
+        periodic are zero), and ``types``, the atomic numbers. It gives a map with one
         block, one property, and a row for each system. It is called while JAX traces
         it, so what else it uses is a constant.
     :param gradients: which gradients to take
@@ -58,7 +58,7 @@ class Potential:
 
     def __init__(
         self,
-        energy: Callable[[TensorBlock, TensorBlock, TensorBlock], TensorMap],
+        energy: Callable[..., TensorMap],
         gradients: Collection[str] = BOTH,
         *,
         dtype: Any = None,
@@ -98,7 +98,9 @@ def _differentiate(
         positions = _deformed(atoms.values[:, None], strain[system])[:, 0]
         cell = _deformed(now["cell"].values, strain)
         of_systems = energy(
-            atoms.with_values(positions), now["cell"].with_values(cell), types
+            positions=atoms.with_values(positions),
+            cell=now["cell"].with_values(cell),
+            types=types,
         )
         samples = now["strain"].samples
         values = one_for_each(of_systems, samples)
