@@ -165,6 +165,19 @@ def test_potentials_that_give_something_else() -> None:
         FeaturePotential(of_features, lambda _: None, room=0.5)  # type: ignore
 
 
+def test_features_that_are_no_map_of_ours() -> None:
+    """Such as what featomic gives."""
+    core = pytest.importorskip("metatensor")
+    given = core.TensorMap(
+        core.Labels.single(), [core.block_from_array(np.ones((1, 1)))]
+    )
+    potential = FeaturePotential(of_features, lambda frames: given)
+    with pytest.raises(
+        TypeError, match=r"`features\(frames\)` must be a metatensor_jax"
+    ):
+        potential([argon()])
+
+
 def test_a_result_that_is_not_finite() -> None:
     atoms = argon()
     atoms.positions[1] = atoms.positions[0]
@@ -310,3 +323,18 @@ def test_features_without_gradients(soap: Any) -> None:
     potential = FeaturePotential(of_features, lambda frames: soap(frames, ()))
     with pytest.raises(mts.MetatensorError, match="positions"):
         potential([molecule("H2O")])
+
+
+def test_64_bits_are_not_narrowed(soap: Any) -> None:
+    potential = FeaturePotential(of_features, soap)
+    with enable_x64(False):
+        for function in (potential, Potential(lennard_jones, dtype="float64")):
+            with pytest.raises(TypeError, match="would narrow it to float32"):
+                function([molecule("H2O")])
+        single = FeaturePotential(
+            of_features, lambda frames: soap(frames).to(dtype="float32")
+        )
+        narrow = single([molecule("H2O")])
+    assert narrow.dtype == np.float32
+    wide = potential([molecule("H2O")]).to(dtype="float32")
+    mts.allclose_raise(narrow, wide, rtol=1e-4, atol=1e-4)

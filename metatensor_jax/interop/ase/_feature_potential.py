@@ -13,11 +13,13 @@ import numpy as np
 from ase import Atoms
 
 from ..._types.block import TensorBlock
+from ..._types.conversion import check_not_narrowed
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
 from ..._types.tensor import TensorMap
 from ...autodiff import connect_gradients
 from ...layout import Layout, PaddedBatch
+from ...operations.checks import check_type
 from ._energies import ENERGY, check_gradients_known, energy_map
 from ._frames import Frames
 from ._parameters import parameters
@@ -91,7 +93,8 @@ class FeaturePotential:
         :raises MetatensorError: no frame; positions that are not finite; features
             without the gradients that are asked for; a function that gives anything but
             one energy for each system
-        :raises TypeError: features in 64 bits, if JAX is in its 32-bit mode
+        :raises TypeError: features that are no map, or in 64 bits if JAX is in its
+            32-bit mode
         """
         numbered = Frames.some(frames)
         maps = self._maps(numbered)
@@ -104,6 +107,9 @@ class FeaturePotential:
     def _maps(self, numbered: Frames) -> Maps:
         """All that the program depends on, and the labels of what it gives."""
         features = self.features(numbered.frames)
+        check_type(features, "features(frames)", TensorMap)
+        for block in features:
+            check_not_narrowed(block.dtype)  # which `jax.jit` would do
         blocks = {}
         if self.gradients:
             blocks = parameters(numbered.frames, *self.gradients, dtype=features.dtype)

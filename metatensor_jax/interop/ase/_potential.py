@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from ..._types.block import TensorBlock
+from ..._types.conversion import check_not_narrowed
 from ..._types.labels import Labels
 from ..._types.tensor import TensorMap
 from ...autodiff import compute_gradients
@@ -72,9 +73,11 @@ class Potential:
 
         :raises MetatensorError: no frame; positions or cells that are not finite; a
             function that gives anything but one energy for each system
+        :raises TypeError: a ``dtype`` of 64 bits, if JAX is in its 32-bit mode
         """
         numbered = Frames.some(frames)
         dtype = self.dtype or jnp.zeros(()).dtype
+        check_not_narrowed(dtype)  # which `jax.jit` would do
         blocks = parameters(frames, *BOTH, "cell", dtype=dtype)
         types = TensorBlock(
             types_of(numbered)[:, None],
