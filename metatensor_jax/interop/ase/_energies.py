@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import DTypeLike
 
 from ..._types.block import TensorBlock
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
 from ..._types.tensor import TensorMap
 from ._frames import XYZ, Frames, joined
-from ._known import Wanted, read
+from ._known import Missing, Wanted, read
 from ._parameters import STRAIN
 
 ENERGY = Labels.range("energy", 1)
@@ -27,9 +28,9 @@ def energies(
     forces: str = "forces",
     stress: str = "stress",
     virial: str | None = None,
-    missing: str = "raise",
+    missing: Missing = "raise",
     systems: Sequence[int] | None = None,
-    dtype: Any = "float64",
+    dtype: DTypeLike = "float64",
 ) -> TensorMap:
     r"""The energies that frames know, with forces and stress as stored gradients.
 

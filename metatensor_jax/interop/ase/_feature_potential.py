@@ -108,14 +108,16 @@ class FeaturePotential:
         """All that the program depends on, and the labels of what it gives."""
         features = self.features(numbered.frames)
         check_type(features, "features(frames)", TensorMap)
-        for block in features:
-            check_not_narrowed(block.dtype)  # which `jax.jit` would do
+        dtype = features.dtype
+        if dtype is None:
+            raise MetatensorError("the features of these frames have no blocks at all")
+        check_not_narrowed(dtype)  # which `jax.jit` would do
         blocks = {}
         if self.gradients:
-            blocks = parameters(numbered.frames, *self.gradients, dtype=features.dtype)
+            blocks = parameters(numbered.frames, *self.gradients, dtype=dtype)
         maps = {name: TensorMap(Labels.single(), [b]) for name, b in blocks.items()}
         zeros = {name: np.zeros_like(b.values[..., 0]) for name, b in blocks.items()}
-        energies = np.zeros(len(numbered.frames), features.dtype)
+        energies = np.zeros(len(numbered.frames), dtype)
         return {
             **maps,
             "features": features,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import DTypeLike
 
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
 
 XYZ = Labels.range("xyz", 3)
+Per = Literal["system", "atom"]
 
 
 class Frames(NamedTuple):
@@ -82,7 +84,7 @@ class Frames(NamedTuple):
 
 def samples(
     frames: Sequence[Atoms],
-    per: str = "system",
+    per: Per = "system",
     *,
     center_type: bool = False,
     systems: Sequence[int] | None = None,
@@ -131,7 +133,9 @@ def check_per(per: str) -> None:
         raise MetatensorError(f"`per` must be 'system' or 'atom', not {per!r}")
 
 
-def joined(arrays: Sequence[Any], shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def joined(
+    arrays: Sequence[np.ndarray], shape: tuple[int, ...], dtype: DTypeLike
+) -> np.ndarray:
     """Arrays end to end, also if there are none.
 
     :param shape: of one row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -11,6 +11,9 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from ..._types.errors import MetatensorError
+from ._frames import Per
+
+Missing = Literal["raise", "nan"]
 
 
 class Wanted(NamedTuple):
@@ -23,7 +26,7 @@ class Wanted(NamedTuple):
     """
 
     name: str
-    per: str = "system"
+    per: Per = "system"
     rank: int = 0
     is_voigt: bool = False
 
@@ -58,7 +61,7 @@ class Wanted(NamedTuple):
 
 
 def read(
-    frames: Sequence[Atoms], wanted: Sequence[Wanted], missing: str
+    frames: Sequence[Atoms], wanted: Sequence[Wanted], missing: Missing
 ) -> list[list[np.ndarray]]:
     """For each of these, the values of each frame.
 

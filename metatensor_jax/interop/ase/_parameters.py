@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import DTypeLike
 
 from ..._types.block import TensorBlock
 from ..._types.errors import MetatensorError
@@ -22,7 +23,7 @@ def parameters(
     frames: Sequence[Atoms],
     *names: str,
     systems: Sequence[int] | None = None,
-    dtype: Any = "float64",
+    dtype: DTypeLike = "float64",
 ) -> dict[str, TensorBlock]:
     r"""What energies and features depend on, as blocks for ``connect_gradients``.
 
@@ -68,19 +69,19 @@ def parameters(
     return {name: _MAKERS[name](numbered, dtype) for name in names}
 
 
-def _positions(numbered: Frames, dtype: Any) -> TensorBlock:
+def _positions(numbered: Frames, dtype: DTypeLike) -> TensorBlock:
     arrays = [frame.positions for frame in numbered.frames]
     _check_finite("positions", arrays, numbered)
     values = joined(arrays, (3,), dtype)
     return _block(values, numbered.atom_labels(), (XYZ,))
 
 
-def _strain(numbered: Frames, dtype: Any) -> TensorBlock:
+def _strain(numbered: Frames, dtype: DTypeLike) -> TensorBlock:
     values = np.zeros((len(numbered.frames), 3, 3), dtype)
     return _block(values, numbered.system_labels(), STRAIN)
 
 
-def _cell(numbered: Frames, dtype: Any) -> TensorBlock:
+def _cell(numbered: Frames, dtype: DTypeLike) -> TensorBlock:
     arrays = [
         np.where(frame.pbc[:, None], frame.cell.array, 0.0) for frame in numbered.frames
     ]

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ase import Atoms
+from numpy.typing import DTypeLike
 
 from ..._types.block import TensorBlock
 from ..._types.conversion import check_not_narrowed
@@ -62,7 +63,7 @@ class Potential:
         energy: Callable[..., TensorMap],
         gradients: Collection[str] = BOTH,
         *,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         check_gradients_known(gradients)
         self.dtype = dtype

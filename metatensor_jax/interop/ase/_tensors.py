@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import DTypeLike
 
 from ..._types.block import TensorBlock
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
 from ..._types.tensor import TensorMap
-from ._frames import Frames, check_per, joined
-from ._known import Wanted, read
+from ._frames import Frames, Per, check_per, joined
+from ._known import Missing, Wanted, read
 from ._spherical import BASES, Irrep, to_spherical
 
 
@@ -22,13 +23,13 @@ def tensors(
     name: str,
     rank: int,
     *,
-    per: str = "system",
-    basis: str = "cartesian",
+    per: Per = "system",
+    basis: Literal["cartesian", "spherical"] = "cartesian",
     symmetric: bool = True,
     property: str | None = None,
-    missing: str = "raise",
+    missing: Missing = "raise",
     systems: Sequence[int] | None = None,
-    dtype: Any = "float64",
+    dtype: DTypeLike = "float64",
 ) -> TensorMap:
     r"""Something that frames know: charges, dipoles, polarizabilities and the like.
 
@@ -127,7 +128,7 @@ def _spherical(
     samples: Labels,
     properties: Labels,
     irreps: Sequence[Irrep],
-    dtype: Any,
+    dtype: DTypeLike,
 ) -> TensorMap:
     blocks = []
     for irrep in irreps:
