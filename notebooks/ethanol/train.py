@@ -33,6 +33,7 @@ from featomic import SoapPowerSpectrum
 from tqdm import tqdm
 
 import metatensor_jax as mts
+from metatensor_jax.interop import ase as structures
 from metatensor_jax.learn import ModuleMap
 
 HERE = Path(__file__).parent
@@ -47,7 +48,6 @@ FEATURES = {
     },
 }
 ENERGY = mts.Labels.range("energy", 1)
-XYZ = mts.Labels.range("xyz", 3)
 
 Data = dict[str, mts.TensorMap]  # features, positions, and energies with gradients
 
@@ -72,26 +72,14 @@ def load_data(path: Path) -> Data:
     features = compute_features(molecules, path)
     print(f"features of {len(molecules)} molecules:\n{features}")
 
-    systems = np.repeat(np.arange(len(molecules)), [len(m) for m in molecules])
-    atoms = np.concatenate([np.arange(len(m)) for m in molecules])
-    samples = mts.Labels(["system", "atom"], np.c_[systems, atoms])
-    positions = np.concatenate([m.positions for m in molecules])
-    block = mts.TensorBlock(positions[..., None], samples, [XYZ], mts.Labels.single())
-
-    # the position gradients of energies are minus the forces
-    samples = mts.Labels(["sample", "system", "atom"], np.c_[systems, systems, atoms])
-    forces = np.concatenate([m.get_forces() for m in molecules])
-    gradient = mts.TensorBlock(-forces[..., None], samples, [XYZ], ENERGY)
-    energies = np.array([m.get_potential_energy() for m in molecules])
-    energies -= energies[:N_TRAIN].mean()
-    samples = mts.Labels.range("system", len(molecules))
-    energy = mts.TensorBlock(energies[:, None], samples, [], ENERGY)
-    energy = energy.with_gradient("positions", gradient)
+    positions = structures.parameters(molecules, "positions")["positions"]
+    energies = structures.energies(molecules, ["positions"]).block()  # minus the forces
+    energies = energies.with_values(energies.values - energies.values[:N_TRAIN].mean())
 
     data = {
         "features": features,
-        "positions": mts.TensorMap(mts.Labels.single(), [block]),
-        "energies": mts.TensorMap(mts.Labels.single(), [energy]),
+        "positions": mts.TensorMap(mts.Labels.single(), [positions]),
+        "energies": mts.TensorMap(mts.Labels.single(), [energies]),
     }
     return {name: tensor.to(dtype="float32") for name, tensor in data.items()}
 
