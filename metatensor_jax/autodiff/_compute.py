@@ -13,6 +13,7 @@ import numpy as np
 from .._types.block import TensorBlock
 from .._types.conversion import check_not_narrowed
 from .._types.errors import MetatensorError
+from .._types.foreign import type_of
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
 from ._coloring import color_rows
@@ -125,8 +126,7 @@ def _checked(function: Callable[..., TensorMap]) -> Callable[..., TensorMap]:
 def _check_result(tensor: Any, parameters: Mapping[str, TensorBlock]) -> None:
     if not isinstance(tensor, TensorMap):
         is_array = isinstance(tensor, jax.ShapeDtypeStruct)
-        kind = f"{type(tensor).__module__}.{type(tensor).__name__}"
-        given = "an array" if is_array else kind
+        given = "an array" if is_array else type_of(tensor, qualified=True)
         raise TypeError(
             f"the function must return a metatensor_jax TensorMap, not {given}"
         )

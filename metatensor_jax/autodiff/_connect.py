@@ -14,6 +14,7 @@ from .._types.block import TensorBlock
 from .._types.conversion import check_not_narrowed
 from .._types.errors import MetatensorError
 from .._types.tensor import TensorMap
+from ..operations.checks import check_type
 from ._entries import Known
 from ._parameters import check_parameters, check_values
 from ._stored import StoredGradient, StoredGradients, stored_gradients
@@ -80,6 +81,7 @@ def connect_gradients(
     >>> jax.grad(square)(jnp.ones((1, 1))).item()
     6.0
     """
+    check_type(tensor, "tensor", TensorMap)
     check_parameters("connect_gradients", system, parameters)
     check_values(tensor)
     for block in [*tensor, *parameters.values()]:

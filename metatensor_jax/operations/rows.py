@@ -27,8 +27,10 @@ from .._types.arrays import is_tracer
 from .._types.block import TensorBlock
 from .._types.context import in_block
 from .._types.errors import MetatensorError
+from .._types.foreign import type_of
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
+from .checks import check_ours
 
 OrderOfRows = Callable[[np.ndarray], np.ndarray]
 
@@ -137,8 +139,10 @@ def map_rows(
 
 
 def _first_input(inputs: Sequence[Any]) -> Any:
+    for i, x in enumerate(inputs[1:], 1):
+        check_ours(x, f"inputs[{i}]")
     if not inputs or not isinstance(inputs[0], (TensorBlock, TensorMap)):
-        given = type(inputs[0]).__name__ if inputs else "nothing"
+        given = type_of(inputs[0]) if inputs else "nothing"
         raise TypeError(
             f"the first input of map_rows must be a TensorMap or a TensorBlock, not "
             f"{given}"
@@ -249,6 +253,8 @@ def move_rows(
     """
     if len(moves) == 0:
         raise MetatensorError("give at least one Move: there are no rows to move")
+    for i, move in enumerate(moves):
+        check_ours(move.block, f"moves[{i}].block")
     is_block = isinstance(moves[0].block, TensorBlock)
     if is_block:
         moves = [

@@ -16,6 +16,7 @@ from .._plan.take import plan_take_columns, plan_take_samples
 from .._types.block import TensorBlock
 from .._types.context import noting
 from .._types.errors import MetatensorError
+from .._types.foreign import metatensor_kind, type_of
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
 from .checks import as_names, axis_labels, check_axis, check_type
@@ -88,7 +89,7 @@ def split(
     if isinstance(selections, Labels) or not isinstance(selections, Sequence):
         raise TypeError(
             f"`selections` must be a list of Labels or of positions, not "
-            f"{type(selections).__name__}"
+            f"{type_of(selections)}"
         )
     if axis == "properties":
         return [slice(tensor, axis, selection) for selection in selections]
@@ -247,6 +248,10 @@ def _positions(labels: Labels, selection: Selection, axis: str) -> np.ndarray:
                     f"{labels.names}"
                 )
         return labels.select(selection)
+    if metatensor_kind(selection):
+        raise TypeError(
+            f"a selection must be Labels or positions, not {type_of(selection)}"
+        )
     positions = np.asarray(selection)
     if positions.size == 0:
         positions = positions.astype(np.int64)

@@ -1,0 +1,61 @@
+"""Arrays as PyTorch's tensors."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from .._types.errors import MetatensorError
+
+
+def to_torch(values: Any, *, copy: bool = False) -> Any:
+    """A tensor on the device where these values are, which shares their memory.
+
+    PyTorch can write to all its tensors: a NumPy array in memory that must not be
+    written to is copied.
+
+    :param values: a NumPy or JAX array
+    :param copy: copy in any case
+    :raises TypeError: a dtype that PyTorch does not have
+    :raises MetatensorError: a JAX array on several devices
+    """
+    torch = import_module("torch")
+    dtype = getattr(torch, values.dtype.name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(
+            f"PyTorch has no {values.dtype}: convert the values first, such as with "
+            "`.to(dtype='float32')`"
+        )
+    if not isinstance(values, np.ndarray):
+        tensor = _of_jax(torch, values)
+        return tensor.clone() if copy else tensor
+    array = np.array(values) if copy else _writable(values)
+    if array.dtype.isbuiltin != 1:  # bfloat16 and the like are no dtypes of NumPy's own
+        array = array.view(f"u{array.itemsize}")
+    return torch.from_numpy(array).view(dtype)
+
+
+def _of_jax(torch: Any, values: Any) -> Any:
+    try:
+        return torch.from_dlpack(values)
+    except BufferError as error:
+        raise MetatensorError(
+            f"PyTorch can not share these values ({error}), which are on "
+            f"{sorted(map(str, values.devices()))}: gather them first, such as with "
+            "`.to(arrays='numpy')`"
+        ) from error
+
+
+def _writable(array: np.ndarray) -> np.ndarray:
+    """This memory, if NumPy allows to write to it and PyTorch to read it; or a copy."""
+    readable = array.flags.aligned and all(stride >= 0 for stride in array.strides)
+    if readable:
+        view = array.view()
+        try:
+            view.flags.writeable = True
+        except ValueError:  # the memory is not ours
+            return array.copy()
+        return view
+    return array.copy()
