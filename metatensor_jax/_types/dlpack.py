@@ -115,8 +115,8 @@ def _by_buffer(values: Any, what: str) -> np.ndarray:
 def _no_array(values: Any, what: str) -> TypeError:
     hint = ": take `numpy.array(values)`" if isinstance(values, (list, tuple)) else ""
     return TypeError(
-        f"{what} must be a NumPy or JAX array, or one that gives its data by DLPack or "
-        f"as a buffer, not {type_of(values, qualified=True)}{hint}"
+        f"{what} must be an array (of NumPy, JAX, or any library that gives its data "
+        f"by DLPack or as a buffer), not {type_of(values, qualified=True)}{hint}"
     )
 
 
