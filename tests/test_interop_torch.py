@@ -1,4 +1,4 @@
-"""PyTorch's values in metatensor-core, and the TorchScript classes of metatensor-torch."""
+"""Objects of metatensor-core with PyTorch's values, and of metatensor-torch."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 from builders import block, enable_x64, tensor
 from files import (
+    DTYPES,
     NESTED,
     OBJECTS,
     assert_identical,
     assert_same_bits,
-    every_dtype,
     every_tensor,
 )
 from test_interop_metatensor import (
     address,
     leaf_addresses,
     run_with_two_devices,
+    their_addresses,
     with_alignment,
 )
 
@@ -36,6 +37,9 @@ core: Any = pytest.importorskip("metatensor")
 scripted: Any = pytest.importorskip("metatensor.torch")
 
 PACKAGES = ("core", "torch")
+#: metatensor has no name for other unsigned integers of PyTorch
+TORCH_DTYPES = [d for d in DTYPES if d not in ("uint16", "uint32", "uint64")]
+every_torch_dtype = pytest.mark.parametrize("dtype", [*TORCH_DTYPES, "bfloat16"])
 every_package = pytest.mark.parametrize("package", PACKAGES)
 
 
@@ -49,19 +53,11 @@ def converted(ours: Any, package: Any, **options: Any) -> Any:
     return to_metatensor(ours, package=package, arrays="torch", **options)
 
 
-def their_addresses(theirs: Any) -> list[int]:
-    if hasattr(theirs, "keys"):
-        return [a for one in theirs.blocks() for a in their_addresses(one)]
-    inside = [theirs.gradient(name) for name in sorted(theirs.gradients_list())]
-    own = theirs.values.data_ptr()
-    return [own, *(a for one in inside for a in their_addresses(one))]
-
-
 # === there and back ================================================================
 
 
 @every_package
-@every_dtype
+@every_torch_dtype
 @every_tensor
 def test_maps_come_back(make: Callable[..., TensorMap], dtype: str, package: str):
     ours = make(dtype=dtype)
@@ -80,7 +76,7 @@ def test_each_type_comes_back(kind: str, package: str):
 
 
 @every_package
-@every_dtype
+@every_torch_dtype
 def test_values_of_jax(dtype: str, package: str, x64: bool):
     ours = tensor(gradients=NESTED, dtype=dtype)
     if not x64 and np.dtype(dtype) != jax.dtypes.canonicalize_dtype(dtype):
@@ -103,12 +99,12 @@ def test_narrow_floats(package: str, dtype: str, arrays: str):
     assert_same_bits(from_metatensor(theirs).values, values)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_torchscript_reads_and_makes_them():
     class Twice(torch.nn.Module):
         def forward(self, x: scripted.TensorMap) -> scripted.TensorMap:
             return scripted.multiply(x, 2.0)
 
-    ours = tensor(gradients=NESTED, info={"a": "b"})
     ours = tensor(info={"a": "b"})
     module = torch.jit.script(Twice())
     back = from_metatensor(module(to_metatensor(ours, package="torch")))
@@ -200,7 +196,7 @@ def test_memory_is_shared_both_ways_unless_copied(package: str, arrays: str):
 def test_values_that_require_gradients(package: str):
     theirs = converted(block(gradients=NESTED), package)
     theirs.gradient("positions").values.requires_grad_(True)
-    with pytest.raises(MetatensorError, match="take `values.detach\\(\\)`") as error:
+    with pytest.raises(MetatensorError, match=r"take `values.detach\(\)`") as error:
         from_metatensor(theirs)
     assert "`metatensor.detach(x)`" in str(error.value)
     assert error.value.__notes__ == ["of the gradient with respect to 'positions'"]
@@ -223,7 +219,9 @@ def test_a_device_that_jax_does_not_have():
     ]
     values = torch.zeros(2, 2, device="meta")
     theirs = core.TensorBlock(values, labels[0], [], labels[1])
-    with pytest.raises(MetatensorError, match="meta.*move it to a device that JAX has"):
+    with pytest.raises(
+        MetatensorError, match=r"meta.*move it to a device that JAX has"
+    ):
         from_metatensor(theirs)
 
 
@@ -233,6 +231,15 @@ def test_dtypes_that_torch_does_not_have(package: str, dtype: Any):
     ours = mts.block_from_array(np.ones((2, 1), np.dtype(jnp.dtype(dtype))))
     with pytest.raises(TypeError, match=f"PyTorch has no {ours.dtype}: convert"):
         converted(ours, package)
+
+
+@every_package
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64", "float8_e5m2"])
+def test_dtypes_that_metatensor_does_not_have(package: str, dtype: str):
+    ours = mts.block_from_array(np.ones((2, 1), jnp.dtype(dtype)))
+    assert_identical(from_metatensor(converted(ours, package)), ours)
+    with pytest.raises(MetatensorError, match=f"{package} can not hold this TensorMap"):
+        converted(TensorMap(Labels.range("k", 2), [ours, ours]), package)
 
 
 def test_labels_without_dimensions():

@@ -61,8 +61,10 @@ def to_metatensor(
     :raises TypeError: anything else; data that is traced; a dtype that PyTorch does not
         have
     :raises TracedLabelsError: traced samples, those of a padded batch among them
-    :raises MetatensorError: options that exclude each other, labels without dimensions
-        for metatensor-torch, values on several devices for PyTorch
+    :raises MetatensorError: options that exclude each other, values on several devices
+        for PyTorch, or what metatensor does not have (labels without dimensions in
+        metatensor-torch, maps of unsigned integers of PyTorch but uint8, maps of
+        bfloat16 of NumPy)
     :raises ModuleNotFoundError: the package is not installed
 
     >>> import metatensor
@@ -152,7 +154,7 @@ class _Writer:
             with in_block(ours.keys, i):
                 blocks.append(self.block(block))
         device = str(blocks[0].device) if blocks else "cpu"
-        theirs = self._module.TensorMap(self.labels(ours.keys, device), blocks)
+        theirs = self._make("TensorMap", self.labels(ours.keys, device), blocks)
         for key, value in ours.info().items():
             theirs.set_info(key, value)
         return theirs
@@ -161,7 +163,8 @@ class _Writer:
         values = self._values(ours.values)
         # metatensor wants labels where the values are
         device = "cpu" if self._arrays == "numpy" else str(values.device)
-        theirs = self._module.TensorBlock(
+        theirs = self._make(
+            "TensorBlock",
             values,
             self.labels(ours.samples, device),
             [self.labels(component, device) for component in ours.components],
@@ -184,7 +187,15 @@ class _Writer:
             if not ours.names:
                 raise MetatensorError("metatensor-torch has no labels without names")
             values = import_module("torch").tensor(values, device=device)
-        return self._module.Labels(ours.names, values)
+        return self._make("Labels", ours.names, values)
+
+    def _make(self, kind: str, *parts: Any) -> Any:
+        try:
+            return getattr(self._module, kind)(*parts)
+        except Exception as error:  # of many types, such as for a dtype without a name
+            raise MetatensorError(
+                f"metatensor-{self._package} can not hold this {kind}: {error}"
+            ) from error
 
     def _values(self, values: Any) -> Any:
         if self._arrays == "torch":

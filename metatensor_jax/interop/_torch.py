@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._types.conversion import is_inexact
 from .._types.errors import MetatensorError
 
 
@@ -22,19 +23,30 @@ def to_torch(values: Any, *, copy: bool = False) -> Any:
     :raises MetatensorError: a JAX array on several devices
     """
     torch = import_module("torch")
-    dtype = getattr(torch, values.dtype.name, None)
-    if not isinstance(dtype, torch.dtype):
-        raise TypeError(
-            f"PyTorch has no {values.dtype}: convert the values first, such as with "
-            "`.to(dtype='float32')`"
-        )
+    dtype = _dtype(torch, values.dtype)
     if not isinstance(values, np.ndarray):
         tensor = _of_jax(torch, values)
         return tensor.clone() if copy else tensor
     array = np.array(values) if copy else _writable(values)
-    if array.dtype.isbuiltin != 1:  # bfloat16 and the like are no dtypes of NumPy's own
+    if not _is_numpy_own(array.dtype):
         array = array.view(f"u{array.itemsize}")
     return torch.from_numpy(array).view(dtype)
+
+
+def _dtype(torch: Any, dtype: np.dtype) -> Any:
+    found = getattr(torch, dtype.name, None)
+    packed = not _is_numpy_own(dtype) and not is_inexact(dtype)  # two int4 in a byte
+    if packed or not isinstance(found, torch.dtype):
+        raise TypeError(
+            f"PyTorch has no {dtype}: convert the values first, such as with "
+            "`.to(dtype='float32')`"
+        )
+    return found
+
+
+def _is_numpy_own(dtype: np.dtype) -> bool:
+    """Is this one of NumPy's own dtypes? bfloat16 and the like are not."""
+    return dtype.isbuiltin == 1
 
 
 def _of_jax(torch: Any, values: Any) -> Any:
