@@ -16,10 +16,10 @@ from .._plan.take import plan_take_columns, plan_take_samples
 from .._types.block import TensorBlock
 from .._types.context import noting
 from .._types.errors import MetatensorError
-from .._types.foreign import metatensor_kind, type_of
+from .._types.foreign import type_of
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
-from .checks import as_names, axis_labels, check_axis, check_type
+from .checks import as_names, axis_labels, check_axis, check_ours, check_type
 
 Selection = Labels | Sequence[int] | np.ndarray
 
@@ -47,6 +47,7 @@ def slice(tensor: TensorMap, axis: str, selection: Selection) -> TensorMap:
     """
     check_type(tensor, "tensor", TensorMap)
     check_axis(axis)
+    check_ours(selection, "selection")
     with noting("in 'slice'"):
         return evaluate(_plan_slice, tensor, axis=axis, selection=selection)
 
@@ -91,6 +92,8 @@ def split(
             f"`selections` must be a list of Labels or of positions, not "
             f"{type_of(selections)}"
         )
+    for i, selection in enumerate(selections):
+        check_ours(selection, f"selections[{i}]")
     if axis == "properties":
         return [slice(tensor, axis, selection) for selection in selections]
     with noting("in 'split'"):
@@ -248,10 +251,6 @@ def _positions(labels: Labels, selection: Selection, axis: str) -> np.ndarray:
                     f"{labels.names}"
                 )
         return labels.select(selection)
-    if metatensor_kind(selection):
-        raise TypeError(
-            f"a selection must be Labels or positions, not {type_of(selection)}"
-        )
     positions = np.asarray(selection)
     if positions.size == 0:
         positions = positions.astype(np.int64)
