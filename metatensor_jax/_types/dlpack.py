@@ -67,7 +67,7 @@ def _by_dlpack(values: Any) -> Any:
     if is_on_host(values):
         try:
             return np.from_dlpack(values)
-        except RuntimeError:  # NumPy has no such dtype
+        except (BufferError, RuntimeError):  # NumPy has no such dtype
             return np.asarray(_by_jax(values))
     array = _by_jax(values)
     return np.asarray(array) if is_narrowed(array.dtype) else array
@@ -80,6 +80,8 @@ def _by_jax(values: Any) -> Any:
             return jax.dlpack.from_dlpack(values)
         except RuntimeError:  # JAX takes no strides but those of a transpose
             return jax.dlpack.from_dlpack(_Copied(values))
+        except KeyError as error:  # what older versions of JAX say
+            raise BufferError(f"unsupported device of DLPack type {error}") from error
 
 
 def _wide_numbers() -> Any:

@@ -52,11 +52,12 @@ def _is_numpy_own(dtype: np.dtype) -> bool:
 def _of_jax(torch: Any, values: Any) -> Any:
     try:
         return torch.from_dlpack(values)
-    except BufferError as error:
+    except (BufferError, RuntimeError) as error:
+        said = str(error).splitlines()[0].rstrip(".")
         raise MetatensorError(
-            f"PyTorch can not share these values ({error}), which are on "
-            f"{sorted(map(str, values.devices()))}: gather them first, such as with "
-            "`.to(arrays='numpy')`"
+            f"JAX does not give these values to PyTorch ({said}). They are "
+            f"{values.dtype} on {sorted(map(str, values.devices()))}: take them to the "
+            "host first, such as with `.to(arrays='numpy')`"
         ) from error
 
 
