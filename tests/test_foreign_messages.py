@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from builders import Gradient, block, tensor
+from scripted import metatensor_torch
 
 import metatensor_jax as mts
 from metatensor_jax import Labels
@@ -92,7 +93,7 @@ CALLS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 
 def given(kind: str, package: Any) -> Any:
     if package == "torch":
-        pytest.importorskip("metatensor.torch")
+        metatensor_torch()
     ours = {"TensorMap": x, "TensorBlock": block(gradients={"g": Gradient()})}
     return to_metatensor(ours.get(kind, s), package=package)
 

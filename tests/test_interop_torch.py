@@ -19,6 +19,7 @@ from files import (
     assert_same_bits,
     every_tensor,
 )
+from scripted import metatensor_torch
 from test_interop_metatensor import (
     address,
     leaf_addresses,
@@ -34,7 +35,7 @@ from metatensor_jax.interop import from_metatensor, to_metatensor
 
 torch: Any = pytest.importorskip("torch")
 core: Any = pytest.importorskip("metatensor")
-scripted: Any = pytest.importorskip("metatensor.torch")
+scripted = metatensor_torch()
 
 PACKAGES = ("core", "torch")
 #: metatensor has no name for other unsigned integers of PyTorch
@@ -280,7 +281,7 @@ for package in ("core", "torch"):
     try:
         mts.interop.to_metatensor(block.to("jax", device=rows), **options)
     except mts.MetatensorError as error:
-        assert "take them to the host first" in str(error) and "CPU" in str(error).upper(), error
+        assert "take them to the host first" in str(error), error
     else:
         raise AssertionError
 """

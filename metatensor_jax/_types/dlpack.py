@@ -127,7 +127,7 @@ def _explaining(values: Any, what: str) -> Iterator[None]:
     try:
         yield
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        said = str(error).splitlines()[0].rstrip(".")
+        said = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
         found = [hint for part, hint in _REMEDIES.items() if part in said]
         raise MetatensorError(
             f"{what} can not be taken from this {type_of(values, qualified=True)}: "

@@ -86,16 +86,20 @@ class _Reader:
         info = {key: value or "" for key, value in dict(theirs.info()).items()}
         return TensorMap(keys, blocks, info)
 
-    def block(self, theirs: Any) -> TensorBlock:
+    def block(self, theirs: Any, properties: Labels | None = None) -> TensorBlock:
+        """One block; a gradient has the properties of its parent."""
+        values = as_array(_without_subclass(theirs.values), "the values")
+        if properties is None:
+            properties = self.labels(theirs.properties)
         gradients = {}
         for name in theirs.gradients_list():
             with noting(f"of the gradient with respect to '{name}'"):
-                gradients[name] = self.block(theirs.gradient(name))
+                gradients[name] = self.block(theirs.gradient(name), properties)
         return TensorBlock(
-            as_array(_without_subclass(theirs.values), "the values"),
+            values,
             self.labels(theirs.samples),
             [self.labels(component) for component in theirs.components],
-            self.labels(theirs.properties),
+            properties,
             gradients,
         )
 
@@ -109,6 +113,7 @@ def _without_subclass(values: Any) -> Any:
 
     A plain view would not do: NumPy drops the array that keeps this memory alive.
     """
-    if isinstance(values, np.ndarray) and type(values) is not np.ndarray:
+    is_subclass = isinstance(values, np.ndarray) and type(values) is not np.ndarray
+    if is_subclass and values.dtype.isbuiltin == 1:  # others have no buffer
         return np.asarray(memoryview(values))  # type: ignore[arg-type]
     return values

@@ -53,7 +53,7 @@ def _of_jax(torch: Any, values: Any) -> Any:
     try:
         return torch.from_dlpack(values)
     except (BufferError, RuntimeError) as error:
-        said = str(error).splitlines()[0].rstrip(".")
+        said = str(error).partition("\n")[0].rstrip(".")
         raise MetatensorError(
             f"JAX does not give these values to PyTorch ({said}). They are "
             f"{values.dtype} on {sorted(map(str, values.devices()))}: take them to the "
