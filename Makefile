@@ -15,14 +15,13 @@ NEWEST := .venv/newest
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-newest torch lint format benchmarks clean
+.PHONY: help demo test test-oldest test-newest lint format benchmarks clean
 
 help:
 	@echo "make demo         train the ethanol model of notebooks/ethanol"
 	@echo "make test         lint, then run all tests (CPython >= 3.11)"
 	@echo "make test-oldest  run all tests on the oldest supported versions: JAX 0.4.38"
 	@echo "make test-newest  run all tests on the newest: JAX 0.12 (CPython >= 3.12)"
-	@echo "make torch        add PyTorch to the test environment (large)"
 	@echo "make lint         check style, types and the direction of imports"
 	@echo "make format       rewrite the files in the project's style"
 	@echo "make benchmarks   run all benchmarks"
@@ -39,10 +38,6 @@ test-oldest: $(OLDEST)/.stamp
 
 test-newest: $(NEWEST)/.stamp
 	$(NEWEST)/bin/python -m pytest -n 2 $(PYTEST_ARGS)
-
-# Pinned: another version may come in a build of several gigabytes.
-torch: $(TEST)/.stamp
-	$(TEST)/bin/python $(INSTALL) torch==2.13.0
 
 lint: $(TEST)/.stamp
 	$(TEST)/bin/ruff check .

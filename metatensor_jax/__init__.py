@@ -1,6 +1,12 @@
 """Labelled, block-sparse tensors with stored gradients, for JAX."""
 
-from . import autodiff as autodiff, io as io, layout as layout, operations as operations
+from . import (
+    autodiff as autodiff,
+    interop as interop,
+    io as io,
+    layout as layout,
+    operations as operations,
+)
 from ._evaluate import clear_caches as clear_caches
 from ._types import pytrees as _pytrees  # noqa: F401 - registers the types
 from ._types.block import (
@@ -235,6 +241,7 @@ __all__ = [
     "explain_retrace",
     # modules; `learn` is imported by its name, as it needs Equinox
     "autodiff",
+    "interop",
     "io",
     "layout",
     "operations",

@@ -544,14 +544,22 @@ BAD_BLOCKS = {
     "list": (
         good(values=zeros(4, 3, 2).tolist()),
         TypeError,
-        "must be a NumPy or JAX array, not builtins.list",
+        "must be an array .*, not builtins.list: take `numpy.array",
     ),
-    "None": (good(values=None), TypeError, "JAX array, not builtins.NoneType"),
-    "scalar": (good(values=np.float32(3)), TypeError, "JAX array, not numpy.float32"),
+    "None": (
+        good(values=None),
+        TypeError,
+        "must be an array .*, not builtins.NoneType",
+    ),
+    "scalar": (
+        good(values=np.float32(3)),
+        TypeError,
+        "must be an array .*, not numpy.float32",
+    ),
     "other library": (
         good(values=Torch()),
         TypeError,
-        "JAX array, not test_block.Torch",
+        "must be an array .*, not test_block.Torch",
     ),
     "text": (
         good(values=np.full((4, 3, 2), "a")),

@@ -58,6 +58,28 @@ def is_array(value: object) -> TypeGuard[Array]:
     return isinstance(value, np.ndarray) or is_jax(value)
 
 
+def is_on_host(values: Any) -> bool:
+    """Is the data of a provider of DLPack in memory that the host can read?
+
+    >>> is_on_host(np.zeros(3))
+    True
+    """
+    return int(values.__dlpack_device__()[0]) in _HOST_MEMORY
+
+
+def on_host(values: Any) -> np.ndarray:
+    """A NumPy array of anything that NumPy reads, or that comes by DLPack.
+
+    >>> on_host([1, 2])
+    array([1, 2])
+    """
+    if hasattr(values, "__dlpack_device__"):
+        is_ours = isinstance(values, np.ndarray) or is_jax(values)
+        if not (is_ours or is_on_host(values)):
+            return np.from_dlpack(values, device="cpu")
+    return np.asarray(values)
+
+
 def native(array: Any) -> Any:
     """The array in the byte order of this machine: a copy, if it has the other one.
 
@@ -96,3 +118,4 @@ def aligned(shape: tuple[int, ...], dtype: Any, *, zero: bool = True) -> np.ndar
 
 
 _CACHE_LINE = 64  # bytes
+_HOST_MEMORY = (1, 3, 11)  # DLPack: of the CPU, and pinned for CUDA or ROCm

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import display
-from .arrays import Array, Device, frozen, is_array, native
+from .arrays import Array, Device, frozen, is_array
 from .conversion import Conversion, check_dtype
+from .dlpack import as_array
 from .errors import MetatensorError
+from .foreign import type_of
 from .labels import Labels
 from .padding import is_padding
 from .structure import BlockStructure, Path
@@ -22,8 +24,11 @@ from .structure import BlockStructure, Path
 class TensorBlock:
     """An array with metadata: labels for each axis, and stored gradients.
 
-    :param values: NumPy or JAX array with shape ``(samples, *components,
-        properties)``; it is kept as it is (in the byte order of this machine)
+    :param values: array with shape ``(samples, *components, properties)``. NumPy's and
+        JAX's are kept as they are (in the byte order of this machine). Those of other
+        libraries, which come by DLPack (PyTorch, CuPy, C, C++, Rust) or as a buffer,
+        become NumPy arrays that share their memory, or JAX arrays on the same
+        accelerator
     :param samples: one entry per row. Traced labels make a block whose samples may
         differ from call to call of one compiled function
     :param components: labels with one dimension for each axis in the middle
@@ -33,7 +38,14 @@ class TensorBlock:
         values that a row is a gradient of; a row that is not there is zero. Their
         components end with those of the values, their properties are the same.
     :raises MetatensorError: shapes, labels and gradients that do not fit together
+    :raises MetatensorError: values that the library they are of does not give, such as
+        a tensor of PyTorch that requires gradients
     :raises TypeError: values that are no arrays, labels that are no :class:`Labels`
+
+    Memory that is shared should not be changed on the other side: the values here would
+    change, and JAX arrays that were made of them. ``block.copy()`` has its own.
+    64-bit numbers that JAX would narrow, unless its 64-bit mode is enabled, stay what
+    they are as NumPy arrays; a warning says so once if they are another library's.
 
     Blocks can not be changed; :meth:`with_values` and :meth:`with_gradient` make new
     ones. They are pytrees: arrays (and the values of traced samples) are leaves, all
@@ -68,8 +80,8 @@ class TensorBlock:
         if isinstance(components, Labels):
             raise TypeError("`components` must be a list of Labels, not Labels")
         components, gradients = tuple(components), dict(gradients or {})
-        _check_array(values)
-        values = native(values)
+        values = as_array(values, "the values of a block")
+        check_dtype(values.dtype)
         _check_labels(samples, components, properties)
         _check_shape(values, samples, components, properties)
         self._set(values, samples, components, properties, {})
@@ -374,20 +386,6 @@ def _copied(leaf: Any) -> Any:
     return leaf.copy() if is_array(leaf) else deepcopy(leaf)
 
 
-def _check_array(values: Any) -> None:
-    if not is_array(values):
-        kind = f"{type(values).__module__}.{type(values).__name__}"
-        root, hint = kind.partition(".")[0], ""
-        if root == "torch":
-            hint = ": take `values.numpy()`"
-        elif root in ("list", "builtins"):
-            hint = ": take `numpy.array(values)`"
-        raise TypeError(
-            f"the values of a block must be a NumPy or JAX array, not {kind}{hint}"
-        )
-    check_dtype(values.dtype)
-
-
 def _check_labels(
     samples: Labels, components: Sequence[Labels], properties: Labels
 ) -> None:
@@ -395,7 +393,7 @@ def _check_labels(
     axes += [(f"components[{i}]", labels) for i, labels in enumerate(components)]
     for axis, labels in axes:
         if not isinstance(labels, Labels):
-            raise TypeError(f"`{axis}` must be Labels, not {type(labels).__name__}")
+            raise TypeError(f"`{axis}` must be Labels, not {type_of(labels)}")
         if axis != "samples" and not labels.is_static:
             raise TypeError(
                 f"`{axis}` [{', '.join(labels.names)}] must be static labels: only "
@@ -438,7 +436,7 @@ def _check_gradient(block: TensorBlock, name: str, gradient: TensorBlock) -> Non
     if not isinstance(gradient, TensorBlock):
         raise TypeError(
             f"the gradient with respect to '{name}' must be a TensorBlock, not "
-            f"{type(gradient).__name__}"
+            f"{type_of(gradient)}"
         )
     what = f"the gradient with respect to '{name}'"
     if name in ("", ".", "..") or any(character in name for character in "/\\\0"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -85,16 +87,61 @@ def _kind_of_conversion(arg: Any) -> str:
 
 def check_not_narrowed(dtype: Any) -> None:
     """Raise if JAX would turn data of this dtype into 32-bit numbers."""
-    if is_extended(dtype):
-        return
-    dtype = np.dtype(dtype)
-    held = jax.dtypes.canonicalize_dtype(dtype)
-    if held != dtype:
+    if is_narrowed(dtype):
         raise TypeError(
-            f"the data is {dtype}, but JAX is in its 32-bit mode and would narrow it "
-            f"to {held}. Enable 64 bits, `jax.config.update('jax_enable_x64', True)`, "
-            f"or convert with `.to(dtype='{held}')`"
+            f"the data is {np.dtype(dtype)}, but JAX is in its 32-bit mode and would "
+            f"narrow it to {_held(dtype)}. {_widen(dtype)}"
         )
+
+
+def is_narrowed(dtype: Any) -> bool:
+    """Would JAX turn data of this dtype into 32-bit numbers?"""
+    return not is_extended(dtype) and _held(dtype) != np.dtype(dtype)
+
+
+def warn_of_narrowing(dtype: Any) -> None:
+    """Say that JAX would narrow data that came from elsewhere: once in each process."""
+    if not is_narrowed(dtype) or _SAID:
+        return
+    name = np.dtype(dtype).name
+    warnings.warn(
+        f"the data is {name}, but JAX is in its 32-bit mode. It stays {name} as a "
+        "NumPy array, which the operations here do not narrow; `jax.jit` and "
+        f"`jax.device_put` would narrow it to {_held(dtype)} without a word. "
+        f"{_widen(dtype)}. This is said once",
+        stacklevel=_level_of_user(),
+    )
+    _SAID.append(name)
+
+
+#: of which dtype it was said
+_SAID: list[str] = []
+
+
+def _level_of_user() -> int:
+    """How far up the stack the code is that called this library."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == _LIBRARY
+
+
+_LIBRARY = __name__.partition(".")[0]
+
+
+def _held(dtype: Any) -> np.dtype:
+    return np.dtype(jax.dtypes.canonicalize_dtype(dtype))
+
+
+def _widen(dtype: Any) -> str:
+    return (
+        "Enable 64 bits, `jax.config.update('jax_enable_x64', True)`, or convert with "
+        f"`.to(dtype='{_held(dtype)}')`"
+    )
 
 
 def check_dtype(dtype: Any) -> None:

@@ -27,6 +27,7 @@ from .entry import (
     column_index,
 )
 from .errors import MetatensorError, TracedLabelsError
+from .foreign import metatensor_kind, type_of
 from .padding import PADDING, is_padding, masked
 
 
@@ -35,11 +36,12 @@ class Labels:
 
     :param names: names of the dimensions (columns)
     :param values: integers with shape ``(entries, dimensions)``. Anything that NumPy
-        reads (JAX's arrays among it) makes *static* labels: a read-only host ``int32``
-        copy, which can be searched, compared, hashed. An array of a program that is
-        being traced (it must be ``int32``) makes *traced* labels: their values are
-        data, and may differ from call to call of one compiled function. See
-        :meth:`traced` and :attr:`is_static`.
+        reads (arrays of JAX, or of PyTorch and others by DLPack, among it) makes
+        *static* labels: a read-only host ``int32`` copy, which can be searched,
+        compared, hashed. An array of a program that is being traced (it must be
+        ``int32``) makes *traced* labels: their values are data, and may differ from
+        call to call of one compiled function. See :meth:`traced` and
+        :attr:`is_static`.
     :param assume_unique: skip the check that all entries are unique
     :raises MetatensorError: names that clash or are no identifiers, another number of
         columns than names, values beyond ``int32``, or the same entry twice
@@ -546,10 +548,9 @@ def _check_shape(names: tuple[str, ...], values: Any) -> None:
 
 def _check_is_labels(value: Any, name: str) -> None:
     if not isinstance(value, Labels):
-        raise TypeError(
-            f"`{name}` must be Labels, not {type(value).__name__}: make them with "
-            "`Labels(names, values)`"
-        )
+        is_ours = metatensor_kind(value) is None
+        hint = ": make them with `Labels(names, values)`" if is_ours else ""
+        raise TypeError(f"`{name}` must be Labels, not {type_of(value)}{hint}")
 
 
 def _check_traced(names: tuple[str, ...], values: Any) -> None:

@@ -17,6 +17,7 @@ from .block import TensorBlock
 from .conversion import Conversion
 from .entry import LabelsEntry
 from .errors import MetatensorError
+from .foreign import metatensor_kind, type_of
 from .labels import Labels
 from .structure import BlockStructure, MapStructure, Path
 
@@ -206,9 +207,10 @@ class TensorMap:
         if isinstance(selection, LabelsEntry):
             selection = dict(zip(selection._names, selection, strict=True))
         if not isinstance(selection, Mapping):
+            shown = "" if metatensor_kind(selection) else f": {selection!r}"
             raise TypeError(
                 "a block is selected by its index, a dict, or Labels, not by "
-                f"{type(selection).__name__}: {selection!r}"
+                f"{type_of(selection)}{shown}"
             )
         selection = {name: _integer(name, value) for name, value in selection.items()}
         names = self.keys._names
@@ -413,13 +415,12 @@ def _check_info(info: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 def _check_blocks(keys: Labels, blocks: Sequence[TensorBlock]) -> None:
     if not isinstance(keys, Labels) or not keys.is_static:
-        kind = "traced Labels" if isinstance(keys, Labels) else type(keys).__name__
+        kind = "traced Labels" if isinstance(keys, Labels) else type_of(keys)
         raise TypeError(f"`keys` must be static Labels, not {kind}")
     for i, block in enumerate(blocks):
         if not isinstance(block, TensorBlock):
             raise TypeError(
-                f"`blocks` must be TensorBlocks, but blocks[{i}] is "
-                f"{type(block).__name__}"
+                f"`blocks` must be TensorBlocks, but blocks[{i}] is {type_of(block)}"
             )
     if len(keys) != len(blocks):
         raise MetatensorError(

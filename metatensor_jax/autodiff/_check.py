@@ -17,7 +17,7 @@ from .._types.conversion import check_not_narrowed
 from .._types.errors import MetatensorError, NotEqualError
 from .._types.labels import Labels, first_difference
 from .._types.tensor import TensorMap
-from ..operations.checks import check_not_batched
+from ..operations.checks import check_not_batched, check_ours
 from ._components import match_components
 from ._entries import Known, find_entries
 from ._parameters import check_parameters
@@ -150,6 +150,7 @@ def check_gradients(
     >>> print(check_gradients(cube, x=at, raises=False))
     block (_=0), by x: 1 elements differ; the worst is 4 (tolerance 8e-06), ...
     """
+    check_ours(tensor_or_function, "tensor_or_function")
     check_parameters("check_gradients", system, parameters)
     for parameter in parameters.values():
         if is_jax(parameter.values):

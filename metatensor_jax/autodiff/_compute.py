@@ -13,6 +13,7 @@ import numpy as np
 from .._types.block import TensorBlock
 from .._types.conversion import check_not_narrowed
 from .._types.errors import MetatensorError
+from .._types.foreign import metatensor_kind, type_of
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
 from ._coloring import color_rows
@@ -114,6 +115,8 @@ def _checked(function: Callable[..., TensorMap]) -> Callable[..., TensorMap]:
 
     def checked(**parameters: TensorBlock) -> TensorMap:
         tensor = function(**parameters)
+        if metatensor_kind(tensor):  # before JAX says that it is no type of its own
+            raise _not_a_map(type_of(tensor))
         if isinstance(tensor, TensorMap):
             for block in tensor:
                 check_not_narrowed(block.dtype)
@@ -122,14 +125,17 @@ def _checked(function: Callable[..., TensorMap]) -> Callable[..., TensorMap]:
     return checked
 
 
+def _not_a_map(given: str) -> TypeError:
+    return TypeError(
+        f"the function must return a metatensor_jax TensorMap, not {given}"
+    )
+
+
 def _check_result(tensor: Any, parameters: Mapping[str, TensorBlock]) -> None:
     if not isinstance(tensor, TensorMap):
         is_array = isinstance(tensor, jax.ShapeDtypeStruct)
-        kind = f"{type(tensor).__module__}.{type(tensor).__name__}"
-        given = "an array" if is_array else kind
-        raise TypeError(
-            f"the function must return a metatensor_jax TensorMap, not {given}"
-        )
+        given = "an array" if is_array else type_of(tensor, qualified=True)
+        raise _not_a_map(given)
     check_values(tensor)
     for block in tensor:
         for name in set(block.gradients_list()) & set(parameters):

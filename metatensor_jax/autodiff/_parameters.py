@@ -10,6 +10,7 @@ import numpy as np
 
 from .._types.block import TensorBlock
 from .._types.errors import MetatensorError
+from .._types.foreign import type_of
 from .._types.tensor import TensorMap
 from ..operations.checks import check_not_batched
 
@@ -31,7 +32,7 @@ def check_parameters(what: str, system: str, parameters: Mapping[str, Any]) -> N
         if not isinstance(parameter, TensorBlock):
             raise TypeError(
                 f"the parameter '{name}' must be a TensorBlock, whose labels say which "
-                f"entry is which, not {type(parameter).__name__}"
+                f"entry is which, not {type_of(parameter)}"
             )
         if len(parameter.properties) != 1:
             raise MetatensorError(

@@ -17,6 +17,7 @@ from typing import Any
 
 from .._types.attach import attach
 from .._types.block import TensorBlock
+from .._types.foreign import type_of
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
 from ._archive import Archive, File, Writer, read_file, unloadable, written_file
@@ -288,7 +289,7 @@ def _write(file: Any, data: TensorMap | TensorBlock | Labels) -> None:
     if not isinstance(data, (TensorMap, TensorBlock)):
         raise TypeError(
             "`data` must be a metatensor_jax TensorMap, TensorBlock or Labels, not "
-            f"{type(data).__module__}.{type(data).__name__}"
+            f"{type_of(data, qualified=True)}"
         )
     with contextlib.closing(Writer(file)) as writer:
         encode = labels_encoder()

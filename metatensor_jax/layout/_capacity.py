@@ -12,6 +12,7 @@ import numpy as np
 from .._types.block import TensorBlock
 from .._types.entry import check_names
 from .._types.errors import MetatensorError
+from .._types.foreign import metatensor_kind, type_of
 from .._types.labels import Labels
 from .._types.structure import BlockStructure, MapStructure
 from .._types.tensor import TensorMap
@@ -165,9 +166,11 @@ def as_maps(tensors: TensorMap | Maps) -> Maps:
         isinstance(name, str) and isinstance(tensor, TensorMap)
         for name, tensor in tensors.items()
     ):
+        given = list(tensors.values()) if isinstance(tensors, Mapping) else [tensors]
+        wrong = [x for x in given if metatensor_kind(x)] or [tensors]
         raise TypeError(
             "a batch must be a TensorMap or a dict of TensorMaps by name, not "
-            f"{type(tensors).__name__}"
+            f"{type_of(wrong[0])}"
         )
     for name, tensor in tensors.items():
         for key, block in tensor.items():

@@ -20,7 +20,7 @@ from .._types.labels import Labels
 from .._types.padding import is_padding
 from .._types.structure import MapStructure
 from .._types.tensor import TensorMap
-from ..operations.checks import check_type
+from ..operations.checks import check_ours, check_type
 from ._capacity import ALONE, BlockRoom, MapRoom, Maps, as_maps, where
 from ._check import check_block, check_has_system
 from ._fit import Capacities, declared_rooms, fit_rooms
@@ -272,6 +272,7 @@ class Layout:
                 raise TypeError("to unpad a single map, give `systems` of its batch")
             as_maps(padded)  # for its checks
             return unpad_map(padded, np.asarray(systems), self.system)
+        check_ours(padded, "padded")
         check_type(padded, "padded", PaddedBatch)
         own = np.asarray(padded.systems)
         rows = {name: np.asarray(came) for name, came in padded.rows.items()}

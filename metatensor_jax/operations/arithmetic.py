@@ -18,6 +18,7 @@ from .._types.arrays import Scalar, is_array
 from .._types.attach import attach
 from .._types.context import in_block, noting
 from .._types.errors import MetatensorError
+from .._types.foreign import type_of
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
 from .checks import check_same_keys, check_same_metadata, check_type
@@ -297,7 +298,7 @@ def _check_scalar(value: Any, what: str) -> None:
     number = isinstance(value, (bool, int, float, complex, np.generic))
     if not number and not (is_array(value) and value.ndim == 0):
         raise TypeError(
-            f"{what}, not {type(value).__module__}.{type(value).__name__}"
+            f"{what}, not {type_of(value, qualified=True)}"
             f"{display.shape(value) if is_array(value) else ''}"
         )
 

@@ -14,6 +14,7 @@ from .._plan.draft import Draft
 from .._types.block import TensorBlock
 from .._types.conversion import is_inexact
 from .._types.errors import MetatensorError, NotEqualError
+from .._types.foreign import metatensor_kind, type_of
 from .._types.labels import Labels, first_difference
 from .._types.structure import in_words
 from .._types.tensor import TensorMap
@@ -26,16 +27,19 @@ def check_type(value: object, name: str, expected: type) -> None:
     """Raise unless the argument ``name`` is of this type."""
     if isinstance(value, expected):
         return
-    module = type(value).__module__
     hint = ""
     if expected is TensorMap and isinstance(value, TensorBlock):
         hint = ": for single blocks see the functions that end with `_block`"
-    elif module.partition(".")[0] in ("metatensor", "metatensor_torch", "torch"):
-        hint = ": move it by files, `metatensor_jax.io.load_buffer(x.save_buffer())`"
     raise TypeError(
         f"`{name}` must be a metatensor_jax {expected.__name__}, not "
-        f"{module}.{type(value).__name__}{hint}"
+        f"{type_of(value, qualified=True)}{hint}"
     )
+
+
+def check_ours(value: Any, name: str) -> None:
+    """Raise if an argument that may be of several types is an object of metatensor."""
+    if metatensor_kind(value):
+        raise TypeError(f"`{name}` must be of metatensor_jax, not {type_of(value)}")
 
 
 def checked_fill(value: Any, dtype: Any) -> Any:

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._evaluate import as_map, only_block
-from .._types.arrays import Array, is_array, is_jax
+from .._types.arrays import Array, is_jax
 from .._types.block import TensorBlock
 from .._types.conversion import check_not_narrowed
+from .._types.dlpack import as_array
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
@@ -283,7 +284,8 @@ def block_from_array(
 ) -> TensorBlock:
     """A block with ranges of integers as labels, and without gradients.
 
-    :param array: with two or more axes
+    :param array: with two or more axes; of NumPy or JAX, or of any library that
+        :class:`TensorBlock` takes arrays of
     :param sample_names: names for the first axes, all of which become samples.
         ``["sample"]`` if None
     :param component_names: names for the axes in the middle. ``"component_1"``,
@@ -297,8 +299,7 @@ def block_from_array(
         components: [component_1]
         properties: [property]
     """
-    if not is_array(array):
-        raise TypeError(f"`array` must be an array, not {type(array).__name__}")
+    array = as_array(array, "`array`")
     samples = as_names(sample_names or ["sample"])
     properties = as_names(property_names or ["property"])
     n_middle = array.ndim - len(samples) - len(properties)

@@ -36,7 +36,7 @@ from .._types.context import noting
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
-from .checks import as_names, check_same_axes, check_type, checked_fill
+from .checks import as_names, check_ours, check_same_axes, check_type, checked_fill
 
 
 def keys_to_samples(
@@ -70,6 +70,7 @@ def keys_to_samples(
           0          8
     """
     check_type(tensor, "tensor", TensorMap)
+    check_ours(keys_to_move, "keys_to_move")
     if isinstance(keys_to_move, Labels):
         if len(keys_to_move) != 0:
             raise MetatensorError(
@@ -227,6 +228,7 @@ def keys_to_properties(
              8       0
     """
     check_type(tensor, "tensor", TensorMap)
+    check_ours(keys_to_move, "keys_to_move")
     wanted = keys_to_move if isinstance(keys_to_move, Labels) else None
     moved = tuple(as_names(wanted.names if wanted is not None else keys_to_move))  # type: ignore[arg-type]
     if wanted is not None and len(wanted) == 0:

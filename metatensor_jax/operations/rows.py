@@ -29,9 +29,10 @@ from .._types.arrays import Array, is_tracer
 from .._types.block import TensorBlock
 from .._types.context import in_block
 from .._types.errors import MetatensorError
+from .._types.foreign import type_of
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
-from .checks import check_type, checked_fill
+from .checks import check_ours, check_type, checked_fill
 
 # --- functions of rows ---------------------------------------------------------------
 
@@ -104,6 +105,8 @@ def map_rows(
     """
     _check_is_data(first)
     inputs = (first, *others)
+    for i, other in enumerate(others, 1):
+        check_ours(other, f"inputs[{i}]")
     if isinstance(first, TensorBlock):
         maps: Any = [as_map(x) if isinstance(x, TensorBlock) else [x] for x in inputs]
         result = map_rows(
@@ -143,7 +146,7 @@ def _check_is_data(first: object) -> None:
     if not isinstance(first, (TensorBlock, TensorMap)):
         raise TypeError(
             "the first input of map_rows must be a TensorMap or a TensorBlock, not "
-            f"{type(first).__name__}"
+            f"{type_of(first)}"
         )
 
 
@@ -307,6 +310,8 @@ def move_rows(
     """
     if len(moves) == 0:
         raise MetatensorError("give at least one Move: there are no rows to move")
+    for i, move in enumerate(moves):
+        check_ours(move.block, f"moves[{i}].block")
     options = {
         "arrangement": arrangement,
         "fill_value": checked_fill(fill_value, moves[0].block.dtype),

@@ -16,9 +16,10 @@ from .._plan.take import plan_take_columns, plan_take_samples
 from .._types.block import TensorBlock
 from .._types.context import noting
 from .._types.errors import MetatensorError
+from .._types.foreign import type_of
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
-from .checks import as_names, axis_labels, check_axis, check_type
+from .checks import as_names, axis_labels, check_axis, check_ours, check_type
 
 Selection = Labels | Sequence[int] | np.ndarray
 
@@ -46,6 +47,7 @@ def slice(tensor: TensorMap, axis: str, selection: Selection) -> TensorMap:
     """
     check_type(tensor, "tensor", TensorMap)
     check_axis(axis)
+    check_ours(selection, "selection")
     with noting("in 'slice'"):
         return evaluate(_plan_slice, tensor, axis=axis, selection=selection)
 
@@ -88,8 +90,10 @@ def split(
     if isinstance(selections, Labels) or not isinstance(selections, Sequence):
         raise TypeError(
             f"`selections` must be a list of Labels or of positions, not "
-            f"{type(selections).__name__}"
+            f"{type_of(selections)}"
         )
+    for i, selection in enumerate(selections):
+        check_ours(selection, f"selections[{i}]")
     if axis == "properties":
         return [slice(tensor, axis, selection) for selection in selections]
     with noting("in 'split'"):

@@ -188,11 +188,3 @@ def test_host_data_stays_where_it_is_when_sent_to_the_cpu() -> None:
     assert x.to("cpu").dtype == np.float64
     assert isinstance(x.to("cpu").values, np.ndarray)
     assert isinstance(x.to(device="cpu").values, np.ndarray)
-
-
-def test_values_of_other_libraries_get_a_hint() -> None:
-    torch = pytest.importorskip("torch")
-    with pytest.raises(TypeError, match=r"take `values.numpy\(\)`"):
-        TensorBlock(torch.ones(1, 1), Labels.range("s", 1), [], P)
-    with pytest.raises(TypeError, match=r"take `numpy.array\(values\)`"):
-        TensorBlock([[1.0]], Labels.range("s", 1), [], P)

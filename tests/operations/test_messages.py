@@ -159,7 +159,7 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "block_from_list": (
         lambda: mts.block_from_array([1.0]),
         TypeError,
-        ["`array` must be an array, not list"],
+        ["`array` must be an array (of ", "), not builtins.list: take `numpy.array"],
     ),
     "integers": (
         lambda: mts.divide(integers, integers),

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
 from ..._types.tensor import TensorMap
+from ...operations.checks import check_ours
 from ._module_map import ModuleMap
 
 
@@ -55,6 +56,7 @@ class Linear(eqx.Module):
                 "give either `out_features` or `out_properties`, got "
                 f"{out_features} and {out_properties}"
             )
+        check_ours(out_properties, "out_properties")
         if isinstance(out_properties, Labels):
             out_properties = [out_properties] * len(in_keys)
         if out_properties is not None:

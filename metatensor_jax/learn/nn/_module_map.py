@@ -16,7 +16,7 @@ from ..._types.entry import LabelsEntry
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
 from ..._types.tensor import TensorMap
-from ...operations.checks import check_type
+from ...operations.checks import check_ours, check_type
 from ...operations.rows import map_rows
 
 
@@ -63,11 +63,15 @@ class ModuleMap(eqx.Module):
         modules: Sequence[Callable[[jax.Array], jax.Array]],
         out_properties: Sequence[Labels] | Labels | None = None,
     ) -> None:
+        check_type(in_keys, "in_keys", Labels)
+        check_ours(out_properties, "out_properties")
         if isinstance(out_properties, Labels):
             out_properties = [out_properties] * len(in_keys)
         self.in_keys = in_keys
         self.modules = list(modules)
         self.out_properties = None if out_properties is None else list(out_properties)
+        for i, labels in enumerate(self.out_properties or ()):
+            check_type(labels, f"out_properties[{i}]", Labels)
         for name, values in (
             ("modules", self.modules),
             ("out_properties", self.out_properties),

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from ..._types.labels import Labels
 from ..._types.tensor import TensorMap
 from ...layout import StackedMap, stack_blocks
+from ...operations.checks import check_ours
 from ._module_map import (
     ModuleMap,
     apply_to_row,
@@ -71,6 +72,7 @@ class StackedModuleMap(eqx.Module):
 
     def __call__(self, tensor: StackedMap | TensorMap) -> StackedMap | TensorMap:
         """Apply to each block the module of its key: the same kind of map comes out."""
+        check_ours(tensor, "tensor")
         if isinstance(tensor, TensorMap):
             return self(stack_blocks(tensor)).unstack()
         groups, args, properties = [], [], [Labels.single()] * len(tensor)
