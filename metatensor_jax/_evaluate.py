@@ -15,6 +15,7 @@ from ._plan.plan import Plan, Planner, Spec, plan_for
 from ._run.caches import forget
 from ._run.functions import Given
 from ._run.run import run
+from ._types.arrays import native
 from ._types.block import TensorBlock
 from ._types.labels import Labels
 from ._types.tensor import TensorMap
@@ -39,7 +40,7 @@ def evaluate(
         if isinstance(x, TensorMap):
             structure, leaves = x._structure, x._leaves
         else:
-            structure, leaves = None, x
+            structure, leaves = None, list(map(native, x))
         arrays += leaves
         specs = tuple([Spec(leaf.shape, leaf.dtype) for leaf in leaves])
         parts.append((structure, specs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -34,7 +35,7 @@ class Batch:
         ends = np.cumsum([0, *first]).tolist()
         self._runs = list(pairwise(ends))
         self._n_rows = ends[-1]
-        self._capacity = round_up(self._n_rows)
+        self._capacity = round_up(self._n_rows) if self._n_rows else 0
         columns = zip(*arrays, strict=True)
         picks = zip(*(op.picks for op in ops), strict=True)
         self._columns = [_Column(*pair) for pair in zip(picks, columns, strict=True)]
@@ -55,7 +56,7 @@ class Batch:
             buffer = aligned((self._capacity, *column.row_shape), column.dtype)
             column.read(of_ops, buffer[: self._n_rows])
             # real rows, so that filling up gives no NaN that was not there before
-            buffer[self._n_rows :] = buffer[:1] if self._n_rows else 1
+            buffer[self._n_rows :] = buffer[:1]
             operands.append(buffer)
         own: Any = self._own or given
         function = filled_in(self._op.function, own)
@@ -123,7 +124,10 @@ def run_function(
     :param function: the function of ``given``, or a derivative of it
     """
     if given.is_fixed:
-        return _compiled(function, list(rows), given.dynamic, given.static)
+        # a function may want to know an argument, such as a number of repetitions: then
+        # it can not be compiled. What else is wrong is wrong once more below.
+        with suppress(TypeError):
+            return _compiled(function, list(rows), given.dynamic, given.static)
     # put there on purpose: a guard of the user is for transfers that nobody meant
     rows = jax.device_put(list(rows))
     return map_over_rows(function, rows, given.args)

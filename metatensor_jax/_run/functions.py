@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._types.arrays import native
 from .._types.conversion import check_not_narrowed
 from .caches import forget_with, remembered
 from .derivatives import Pushed, PushedLinear
@@ -44,24 +45,43 @@ class Number:
     value: Any
 
 
-_DATA = (np.ndarray, np.generic, jax.Array, Number)
+_DATA = (np.ndarray, jax.Array, Number)
 
 
 class StaticValue(NamedTuple):
     """A value that is a constant of a program: equal where nothing can differ.
 
     ``1``, ``1.0`` and ``True`` are equal in Python, and so are ``0.0`` and ``-0.0``.
+    Objects can be equal by a rule of their own, so each is equal to itself only.
     """
 
     value: Any
     kind: type
-    exact: str
+    exact: str | int
 
     @classmethod
     def of(cls, value: Any) -> StaticValue:
         """This value."""
-        exact = repr(value) if isinstance(value, (float, complex)) else ""
-        return cls(value, type(value), exact)
+        is_plain = isinstance(value, _PLAIN)
+        return cls(value, type(value), repr(value) if is_plain else id(value))
+
+
+def exact_structure(structure: Any) -> Any:
+    """A key for the structure of a pytree: equal only where nothing can differ."""
+    node = structure.node_data()
+    if node is None:
+        return None
+    kind, metadata = node
+    children = tuple(map(exact_structure, structure.children()))
+    return kind, _exact_metadata(metadata), children
+
+
+def _exact_metadata(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return type(value), tuple(map(_exact_metadata, value))
+    # classes of libraries, such as labels, say rightly when they are equal
+    is_known = not isinstance(value, _PLAIN) and _root(type(value)) in _LIBRARIES
+    return value if is_known and not callable(value) else StaticValue.of(value)
 
 
 def partition(args: Any) -> tuple[list[Any], Any]:
@@ -71,7 +91,7 @@ def partition(args: Any) -> tuple[list[Any], Any]:
     for x in leaves:
         is_data = isinstance(x, _DATA)
         if is_data:
-            dynamic.append(x.value if isinstance(x, Number) else x)
+            dynamic.append(native(x.value if isinstance(x, Number) else x))
         rest.append(None if is_data else StaticValue.of(x))
     return dynamic, (structure, tuple(rest))
 
@@ -127,13 +147,10 @@ class Given:
         return combine(self.dynamic, self.static)
 
     def key(self) -> Any:
-        """Equal where the caller gives the same."""
-        key = self.function, self.linear_part, self.static
-        try:
-            hash(key)
-        except TypeError:  # something that is no key: told apart by itself
+        """Equal where the caller gives the same: for what can change, only itself."""
+        if not self.is_fixed:
             return id(self)
-        return key, identity(self.dynamic)
+        return self.function, self.linear_part, self.static, identity(self.dynamic)
 
 
 def is_fixed(function: Any) -> bool:
@@ -151,6 +168,10 @@ def _holds_nothing(function: Any) -> bool:
     """Is it a plain function, such as a lambda of a library, without a closure?"""
     if not isinstance(function, FunctionType):
         return False
+    # `functools.wraps` gives a function the name of another module
+    home = str(function.__globals__.get("__name__"))
+    if home.partition(".")[0] not in _LIBRARIES:
+        return False
     return not (
         function.__closure__ or function.__defaults__ or function.__kwdefaults__
     )
@@ -166,7 +187,7 @@ def _is_fixed_static(static: Any) -> bool:
     try:
         if static in _fixed:
             return True
-    except TypeError:  # something in it is no key: there is no program for it
+    except (TypeError, ValueError):  # something in it is no key: there is no program
         return False
     structure, rest = static
     values = all(x is None or _is_fixed_leaf(x.value) for x in rest)

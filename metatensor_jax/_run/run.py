@@ -22,7 +22,7 @@ import numpy as np
 from jax.core import Tracer, eval_context
 
 from .._types.arrays import is_tracer, read_only
-from .._types.conversion import check_not_narrowed, is_extended
+from .._types.conversion import check_fits, check_not_narrowed, is_extended
 from .batch import Batch
 from .caches import compiled
 from .functions import Given, combine, partition
@@ -44,7 +44,9 @@ def run(
     data = [*arrays, *(x for x in args if isinstance(x, jax.Array))]
     is_traced = _any_of(Tracer, data)
     if is_traced or program.has_functions or _any_of(jax.Array, arrays):
-        _check_wide([*data, *(x for x in args if _is_float_array(x))])
+        _check_wide(data)
+        for x in args:
+            check_fits(x)
     if is_traced:
         return _in_program(program, arrays, given)
     if not is_on_host(data):
@@ -93,11 +95,6 @@ def _check_wide(arrays: Iterable[Array]) -> None:
     """Raise if JAX would narrow one of these."""
     for dtype in {array.dtype for array in arrays}:
         check_not_narrowed(dtype)
-
-
-def _is_float_array(x: Any) -> bool:
-    """Not one of indices, which can be narrowed."""
-    return isinstance(x, np.ndarray) and x.ndim > 0 and x.dtype.kind in "fc"
 
 
 # --- the ways ------------------------------------------------------------------------

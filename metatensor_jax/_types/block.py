@@ -292,7 +292,9 @@ class TensorBlock:
         :param device: a ``jax.Device`` or sharding, or the name of a platform
         :param arrays: ``"numpy"`` or ``"jax"``
 
-        Positional arguments are told apart by their type, as in metatensor.
+        Positional arguments are told apart by their type, as in metatensor. As with
+        ``jax.device_put``, arrays of JAX may share the memory of NumPy's on a CPU: do
+        not write to an array that a block was made of, or give a copy.
 
         >>> block = TensorBlock(
         ...     np.ones((2, 1)), Labels.range("s", 2), [], Labels.range("p", 1)

@@ -94,6 +94,25 @@ def check_not_narrowed(dtype: Any) -> None:
         )
 
 
+def check_fits(array: Any) -> None:
+    """Raise if JAX would narrow an argument, and its numbers become others.
+
+    Whole numbers may fit. A single number is rounded to the precision of what it is
+    combined with, as one of Python is.
+    """
+    if not isinstance(array, np.ndarray) or not is_narrowed(array.dtype):
+        return
+    if array.dtype.kind in "iu":
+        limits = np.iinfo(_held(array.dtype))
+        fits = array.size == 0 or limits.min <= array.min() <= array.max() <= limits.max
+    else:
+        with np.errstate(over="ignore"):
+            narrow = array.astype(_held(array.dtype))
+        fits = array.ndim == 0 and np.isfinite(narrow) == np.isfinite(array)
+    if not fits:
+        check_not_narrowed(array.dtype)
+
+
 def is_narrowed(dtype: Any) -> bool:
     """Would JAX turn data of this dtype into 32-bit numbers?"""
     return not is_extended(dtype) and _held(dtype) != np.dtype(dtype)

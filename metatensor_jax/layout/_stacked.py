@@ -133,8 +133,10 @@ class StackedMap:
         for members, leaves in zip(self._groups, self._leaves, strict=True):
             for row, i in enumerate(members):
                 structure = self._structure.blocks[i]
-                rest = iter([leaf[row] for leaf in leaves])
-                blocks[i] = TensorBlock._unflatten(structure, _cut(structure, rest))
+                with jax.transfer_guard_host_to_device("allow"):  # of row numbers
+                    rest = iter([leaf[row] for leaf in leaves])
+                    cut = _cut(structure, rest)
+                blocks[i] = TensorBlock._unflatten(structure, cut)
         return TensorMap._make(self.keys, blocks, self._structure.info)
 
     def map_rows(
@@ -225,7 +227,8 @@ class StackedMap:
                 leaves.append(self._leaves[g])
             else:
                 rows = np.array([where[i][1] for i in members])
-                leaves.append([leaf[rows] for leaf in self._leaves[g]])
+                with jax.transfer_guard_host_to_device("allow"):  # of row numbers
+                    leaves.append([leaf[rows] for leaf in self._leaves[g]])
         return StackedMap(self._structure, groups, leaves)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,6 +18,7 @@ from .._types import display
 from .._types.arrays import Scalar, is_array
 from .._types.attach import attach
 from .._types.context import in_block, noting
+from .._types.conversion import is_inexact, is_narrowed
 from .._types.errors import MetatensorError
 from .._types.foreign import type_of
 from .._types.labels import Labels
@@ -149,7 +151,7 @@ def pow(A: TensorMap, B: Scalar) -> TensorMap:
         n = _whole_number(B, A.dtype)
         if n is not None:
             return map_rows(_WholePower(n), A)
-        return map_rows(operator.pow, A, args=(_argument(B),))
+        return map_rows(operator.pow, A, args=(_argument(B, A.dtype),))
 
 
 def abs(A: TensorMap) -> TensorMap:
@@ -212,10 +214,22 @@ def _whole_number(value: Any, dtype: Any) -> int | None:
 _MAX_POWER = 64
 
 
-def _argument(value: Scalar) -> Any:
-    """What a program takes for a number: its value is no constant in it."""
-    python = isinstance(value, (bool, int, float, complex))
-    return Number(value) if python and not isinstance(value, np.generic) else value
+def _argument(value: Scalar, dtype: Any) -> Any:
+    """What a program takes for a number: its value is no constant in it.
+
+    :param dtype: of the map. A whole number that is too large for JAX's integers is a
+        float for it, if the map is.
+    """
+    if isinstance(value, (np.generic, np.ndarray)):
+        if not is_narrowed(value.dtype):
+            return np.asarray(value)
+        value = value.item()
+    if isinstance(value, jax.Array):
+        return value
+    if isinstance(value, int) and dtype is not None and is_inexact(dtype):
+        limits = np.iinfo(jax.dtypes.canonicalize_dtype(int))
+        value = value if limits.min <= value <= limits.max else float(value)
+    return Number(value)
 
 
 def _minus(a: Any, b: Any) -> Any:
@@ -246,7 +260,9 @@ def _binary(
         _check_scalar(B, "`B` must be a metatensor_jax TensorMap or a number")
         _check_fits(A, B)
         with noting(f"in '{name}'"):
-            return map_rows(function, A, args=(_argument(B),), linear=scalar_linear)
+            return map_rows(
+                function, A, args=(_argument(B, A.dtype),), linear=scalar_linear
+            )
     if A._structure != B._structure:
         check_same_keys(A, B, name)
         for i, (a, b) in enumerate(match_blocks(A, B)):
@@ -308,14 +324,23 @@ def _is_whole(dtype: Any) -> bool:
 
 
 def _check_fits(tensor: TensorMap, value: Any) -> None:
-    """Raise for a Python integer that the integers of a map can not hold."""
-    if not isinstance(value, int) or not _is_whole(tensor.dtype):
+    """Raise for a number that the dtype of a map can not hold."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.item()
+    if isinstance(value, int) and _is_whole(tensor.dtype):
+        limits = np.iinfo(tensor.dtype)
+        low, high = limits.min, limits.max
+    elif isinstance(value, (int, float)) and tensor.dtype is not None:
+        if not is_inexact(tensor.dtype) or value in (np.inf, -np.inf):
+            return
+        high = float(jnp.finfo(tensor.dtype).max)
+        low = -high
+    else:
         return
-    limits = np.iinfo(tensor.dtype)
-    if not limits.min <= value <= limits.max:
+    if not (value != value or low <= value <= high):
         raise MetatensorError(
-            f"{value} does not fit into {tensor.dtype}, which goes from "
-            f"{limits.min} to {limits.max}: convert the map with `.to(dtype=...)`"
+            f"{value} does not fit into {tensor.dtype}, which goes from {low} to "
+            f"{high}: convert the map with `.to(dtype=...)`"
         )
 
 
@@ -336,7 +361,9 @@ def _from_left(
         if not _is_number(number):
             return NotImplemented
         _check_fits(tensor, number)
-        return map_rows(function, tensor, args=(_argument(number),), linear=linear)
+        return map_rows(
+            function, tensor, args=(_argument(number, tensor.dtype),), linear=linear
+        )
 
     return operation
 

@@ -48,7 +48,7 @@ def map_rows(
     /,
     *others: _Blocks | Array | Sequence[Array],
     args: tuple[Any, ...] | list[tuple[Any, ...]] = (),
-    linear: bool | RowFunctionLike = False,
+    linear: bool | RowFunctionLike | list[RowFunctionLike] = False,
     rearranges: bool = False,
     components: Sequence[Labels] | Sequence[Sequence[Labels]] | None = None,
     properties: Labels | Sequence[Labels] | None = None,
@@ -86,8 +86,8 @@ def map_rows(
     :param components: components of the result; those of the first input if None
     :param properties: properties of the result; those of the first input if None
 
-    For maps, ``function``, ``args``, ``components`` and ``properties`` can be lists
-    with one item for each block.
+    For maps, ``function``, ``args``, ``linear`` (if it is a function), ``components``
+    and ``properties`` can be lists with one item for each block.
 
     :raises MetatensorError: a list with more or fewer items than there are blocks
     :raises NotEqualError: inputs that differ in their keys or samples, or in the
@@ -122,10 +122,11 @@ def map_rows(
     for other in others:
         if not isinstance(other, TensorMap):
             _of_each("arrays beside a map", other, first.keys)
-    given = _given(function, args, linear if callable(linear) else None, first.keys)
+    has_part = _has_linear_part(linear)
+    given = _given(function, args, linear if has_part else None, first.keys)
     f = RowFunction(
         Slot(0),
-        linear=Slot(0, is_linear_part=True) if callable(linear) else bool(linear),
+        linear=Slot(0, is_linear_part=True) if has_part else bool(linear),
         rearranges=rearranges,
         dtype=None if rearranges or linear else _result_dtype(given, inputs),
     )
@@ -136,7 +137,7 @@ def map_rows(
         f=f,
         components=_components_of_each(components, first.keys),
         properties=_properties_of_each(properties, first.keys),
-        one_slot=not (isinstance(function, list) or isinstance(args, list)),
+        one_slot=not any(isinstance(x, list) for x in (function, args, linear)),
     )
     _check_one_dtype({block.dtype for block in result})
     return result
@@ -160,20 +161,29 @@ def _of_each(name: str, items: Any, keys: Labels) -> Any:
     return items
 
 
+def _has_linear_part(linear: Any) -> bool:
+    """Is a function said to be affine, with this linear part?"""
+    functions = linear if isinstance(linear, list) else [linear]
+    if all(map(callable, functions)):
+        return True
+    if isinstance(linear, (bool, int, np.bool_, type(None))):
+        return False
+    raise TypeError(
+        "`linear` of map_rows must be True, False, a function, or a list of functions, "
+        f"not {linear!r}"
+    )
+
+
 def _given(function: Any, args: Any, linear_part: Any, keys: Labels) -> list[Given]:
     """What is given for all blocks together, or a list with one item for each."""
-    lists = {"`function`": function, "`args`": args}
-    lists = {name: x for name, x in lists.items() if isinstance(x, list)}
+    named = {"`function`": function, "`args`": args, "`linear`": linear_part}
+    lists = {name: x for name, x in named.items() if isinstance(x, list)}
     if not lists:
         return [Given(function, args, linear_part)]
     for name, items in lists.items():
         _of_each(name, items, keys)
     return [
-        Given(
-            function[i] if isinstance(function, list) else function,
-            args[i] if isinstance(args, list) else args,
-            linear_part,
-        )
+        Given(*[x[i] if isinstance(x, list) else x for x in named.values()])
         for i in range(len(keys))
     ]
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..._run.functions import StaticValue
+from ..._run.functions import StaticValue, exact_structure
 from ..._types.conversion import check_not_narrowed
 from ..._types.entry import LabelsEntry
 from ..._types.errors import MetatensorError
@@ -125,7 +125,8 @@ def kind_of(module: Any) -> Any:
     arrays, rest = eqx.partition(module, is_array)
     shapes = [(x.shape, str(x.dtype)) for x in jax.tree.leaves(arrays)]
     leaves, structure = jax.tree.flatten(rest)
-    return structure, tuple(map(StaticValue.of, leaves)), tuple(shapes)
+    constants = tuple(map(StaticValue.of, leaves))
+    return exact_structure(structure), constants, tuple(shapes)
 
 
 class _Sizes:
@@ -139,7 +140,7 @@ class _Sizes:
         kind = kind_of(module), n_properties, np.dtype(dtype)
         try:
             known = self._known.get(kind)
-        except TypeError:  # something in it is no key
+        except (TypeError, ValueError):  # something in it is no key
             return result_size(module, n_properties, dtype, key)
         if known is None:
             known = result_size(module, n_properties, dtype, key)

@@ -127,4 +127,5 @@ def _take(stacked: Any, members: Sequence[int], wanted: Sequence[int]) -> Any:
 
 def _pick(stacked: Any, rows: Any) -> Any:
     arrays, rest = eqx.partition(stacked, is_array)
-    return eqx.combine(jax.tree.map(lambda x: x[rows], arrays), rest)
+    with jax.transfer_guard_host_to_device("allow"):  # of row numbers
+        return eqx.combine(jax.tree.map(lambda x: x[rows], arrays), rest)
