@@ -1,6 +1,12 @@
 """Labelled, block-sparse tensors with stored gradients, for JAX."""
 
-from . import autodiff as autodiff, io as io, layout as layout, operations as operations
+from . import (
+    autodiff as autodiff,
+    io as io,
+    layout as layout,
+    o3 as o3,
+    operations as operations,
+)
 from ._evaluate import clear_caches as clear_caches
 from ._types import pytrees as _pytrees  # noqa: F401 - registers the types
 from ._types.block import (
@@ -237,6 +243,7 @@ __all__ = [
     "autodiff",
     "io",
     "layout",
+    "o3",
     "operations",
 ]
 
