@@ -12,8 +12,8 @@ from .._types.labels import Labels
 
 #: how users say it
 Turning = Literal["vector", "spherical", "invariant"]
-#: how one axis turns: as a vector (x, y, z), as spherical harmonics of a degree (that is
-#: not 0), or not at all
+#: how one axis turns: as a vector (x, y, z), as spherical harmonics of a degree (other
+#: than 0), or not at all
 Turn = Literal["vector", "invariant"] | int
 #: for each component of an array
 Axes = tuple[Turn, ...]

@@ -19,8 +19,9 @@ from .._types.tensor import TensorMap
 from ..operations.checks import as_names, check_type
 from ..operations.rows import map_rows
 from ._coefficients import clebsch_gordan, spherical_components
-from ._wigner import Y_Z_X
 
+#: the harmonics of degree 1 are y, z and x
+_Y_Z_X = np.array([1, 2, 0])
 #: for each rank, the degrees and the parities of the parts of a tensor
 _PARTS = {1: [(1, 1)], 2: [(0, 1), (1, -1), (2, 1)]}
 
@@ -152,9 +153,9 @@ def _check_rank(names: list[str]) -> list[str]:
 def _coefficients(degree: int, rank: int) -> np.ndarray:
     """Spherical components in terms of Cartesian ones: the first axis is ``o3_mu``."""
     if rank == 1:
-        return np.eye(3)[Y_Z_X]
+        return np.eye(3)[_Y_Z_X]
     coupling = np.zeros((3, 3, 2 * degree + 1))
-    coupling[np.ix_(Y_Z_X, Y_Z_X)] = clebsch_gordan(1, 1, degree)
+    coupling[np.ix_(_Y_Z_X, _Y_Z_X)] = clebsch_gordan(1, 1, degree)
     return np.moveaxis(coupling, -1, 0)
 
 

@@ -50,7 +50,7 @@ def _check_orthogonal(matrices: np.ndarray) -> None:
         which = f"matrices{where}" if matrices.ndim > 2 else "matrix"
         raise MetatensorError(
             "rotations and reflections are orthogonal matrices, but elements of R R^T "
-            f"differ from those of the identity by up to {np.nanmax(errors):.2g} (at "
+            f"differ from those of the identity by up to {np.max(errors):.2g} (at "
             f"most {_TOLERANCE:g} is rounding): the first {which} is\n"
             f"{matrices.reshape(-1, 3, 3)[np.flatnonzero(wrong)[0]]}\n"
             "Give rotation matrices, not angles or strains; `numpy.linalg.qr` makes a "

@@ -94,23 +94,44 @@ class _Matrices:
         real = np.dtype(wide_dtype(np.zeros(0, dtype).real.dtype))
         if is_tracer(matrices):
             matrices = matrices.astype(jnp.promote_types(matrices.dtype, real))
-        self._by_turn: dict[Turn, Any] = {"vector": matrices.astype(real)}
-        for l, found in enumerate(wigner_matrices(degree, matrices)):
-            self._by_turn[l] = found.astype(real)
-        signs = signs_of(matrices).astype(real)
-        self._signs = {True: signs, False: abs(signs)}
+        self._matrices, self._real = matrices, real
+        self._by_degree = wigner_matrices(degree, matrices)
+        self._made: dict[tuple[Turn, bool], Any] = {}
 
     def of(self, task: Task) -> tuple[Any, ...]:
-        """What a function of rows takes besides these: a factor, and matrices."""
-        matrices = [self._by_turn[x] for x in task.axes if x != "invariant"]
-        return (self._signs[task.is_pseudo], *matrices)
+        """A matrix for each axis that turns, but for no axis at all the sign.
+
+        The first of them has the sign of pseudotensors. Those that are alike are one
+        array, so that arrays that turn alike can run together.
+        """
+        turning: Axes = tuple(turn for turn in task.axes if turn != "invariant")
+        first, *others = turning or ("invariant",)
+        rest = [self._one(turn, False) for turn in others]
+        return (self._one(first, task.is_pseudo), *rest)
+
+    def _one(self, turn: Turn, is_pseudo: bool) -> Any:
+        if (turn, is_pseudo) not in self._made:
+            self._made[turn, is_pseudo] = self._make(turn, is_pseudo)
+        return self._made[turn, is_pseudo]
+
+    def _make(self, turn: Turn, is_pseudo: bool) -> Any:
+        degree = turn if isinstance(turn, int) else 0
+        found = self._matrices if turn == "vector" else self._by_degree[degree]
+        if is_pseudo:
+            found = found * signs_of(self._matrices)[..., None, None]
+        found = found.astype(self._real)
+        if found.ndim == 3:  # one more, for rows of systems that have none
+            xp = found.__array_namespace__()
+            found = xp.concat([found, xp.full_like(found[:1], np.nan)])
+        return found
 
 
 @dataclass(frozen=True)
 class _TurnRow:
     """Turns a row along some of its axes.
 
-    :param axes: which ones; there is a matrix for each of them
+    :param axes: which ones; there is a matrix for each of them. Without any, there is
+        one with a single element, for all of the row
     :param by_system: there is a matrix for each system; the row comes with a number
     """
 
@@ -124,14 +145,15 @@ class _TurnRow:
         return cls(tuple(axes), task.systems is not None)
 
     def __call__(self, row: Any, *inputs: Any) -> Any:
-        factor, *matrices = inputs[1:] if self.by_system else inputs
         if self.by_system:
-            take = [jnp.asarray(x).at[inputs[0]] for x in (factor, *matrices)]
-            factor, *matrices = [x.get(mode="fill", fill_value=np.nan) for x in take]
+            system, *stacks = inputs
+            inputs = tuple([jnp.take(x, system, axis=0, mode="clip") for x in stacks])
         wide = wide_dtype(row.dtype)
-        turned = row.astype(wide) * jnp.asarray(factor, wide)
+        matrices = [jnp.asarray(x).astype(wide) for x in inputs]
+        turned = row.astype(wide)
+        if not self.axes:
+            return (turned * matrices[0][0, 0]).astype(row.dtype)
         for axis, matrix in zip(self.axes, matrices, strict=True):
-            matrix = jnp.asarray(matrix, wide)
             turned = jnp.tensordot(matrix, turned, axes=(1, axis), precision="highest")
             turned = jnp.moveaxis(turned, 0, axis)
         return turned.astype(row.dtype)

@@ -27,9 +27,6 @@ from .._types.conversion import is_inexact
 from ._coefficients import as_degree, clebsch_gordan
 from ._matrices import as_matrices
 
-#: where x, y and z are among the harmonics of degree 1: these are y, z, x
-Y_Z_X = np.array([1, 2, 0])
-
 
 def wigner_d(o3_lambda: int, matrices: Array) -> Array:
     r"""The matrix that rotates real spherical harmonics: :math:`Y(R r) = D Y(r)`.
@@ -69,8 +66,9 @@ def wigner_matrices(degree: int, matrices: Any) -> list[Any]:
 
     :param matrices: with shape (..., 3, 3), of float32 or float64
     """
-    first = matrices[..., Y_Z_X[:, None], Y_Z_X]
-    found = [first.__array_namespace__().ones_like(first[..., :1, :1]), first]
+    xp = matrices.__array_namespace__()
+    first = xp.roll(matrices, (-1, -1), axis=(-2, -1))  # from x, y, z to y, z, x
+    found = [xp.ones_like(first[..., :1, :1]), first]
     # products of matrices can be of lower precision on accelerators
     with jax.default_matmul_precision("highest"):
         for l in range(2, degree + 1):
