@@ -216,7 +216,7 @@ def test_derivatives_by_the_matrices_are_right(x64: bool) -> None:
             turn = jax.scipy.linalg.expm(angle * jnp.asarray(axis))
             return scalar(o3.rotate(wide, turn @ start))
 
-        slopes = [(at(x) - at(-x)) / (2 * x) for x in (h, h / 2)]
+        slopes = [float(at(x) - at(-x)) / (2 * x) for x in (h, h / 2)]
         expected = (4 * slopes[1] - slopes[0]) / 3
     assert abs(expected) > 1
     np.testing.assert_allclose(found, expected, rtol=1e-6 if x64 else 1e-4)

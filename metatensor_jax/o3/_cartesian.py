@@ -37,7 +37,7 @@ def cartesian_to_spherical(
     the antisymmetric part (degree 1, a pseudovector with ``o3_sigma = -1``) and the
     symmetric part without the trace (degree 2),
 
-    .. math:: c^\lambda_\mu = \sum_{ij} C^{1 1 \to \lambda}_{ij\mu} t_{ij}
+    .. math:: c^\lambda_\mu = \sum_{ij} C^{1 1 \to \lambda}_{ji\mu} t_{ij}
 
     with :math:`i` and :math:`j` in that order as well. This is an orthogonal change of
     the basis: :func:`spherical_to_cartesian` is its inverse. Stored gradients follow by
@@ -156,7 +156,8 @@ def _coefficients(degree: int, rank: int) -> np.ndarray:
         return np.eye(3)[_Y_Z_X]
     coupling = np.zeros((3, 3, 2 * degree + 1))
     coupling[np.ix_(_Y_Z_X, _Y_Z_X)] = clebsch_gordan(1, 1, degree)
-    return np.moveaxis(coupling, -1, 0)
+    # the second axis is coupled first, as in featomic: the sign of the pseudovector
+    return coupling.transpose(2, 1, 0)
 
 
 # --- to spherical --------------------------------------------------------------------
