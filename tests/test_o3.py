@@ -10,104 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from builders import assert_same, enable_x64
+from rotations import XYZ, assert_close, by_hand, matrices, one_block, spherical
 from systems import crystal, hypers, molecule
 
 import metatensor_jax as mts
 from metatensor_jax import o3
 
 pytest.importorskip("wigners")
-
-XYZ = mts.Labels.range("xyz", 3)
-#: so far may results be from others, for numbers of about 1
-TOLERANCE = {np.dtype(np.float32): 5e-6, np.dtype(np.float64): 1e-13}
-
-
-def matrices(n: int | None = None, seed: int = 0, improper: bool = True) -> Any:
-    """Random ones in double precision; the first is improper if any may be."""
-    rng = np.random.default_rng(seed)
-    q, _ = np.linalg.qr(rng.normal(size=(n or 1, 3, 3)))
-    q *= np.linalg.det(q)[:, None, None]
-    if improper:
-        q[::2] *= -1
-    return q if n else q[0]
-
-
-def spherical(
-    keys: tuple[tuple[int, int], ...] = ((0, -1), (1, 1), (3, -1)),
-    *,
-    systems: tuple[int, ...] = (0, 0, 1, 2),
-    dtype: Any = np.float32,
-    seed: int = 0,
-) -> mts.TensorMap:
-    """A map of these degrees and parities, with gradients and one of a gradient."""
-    rng = np.random.default_rng(seed)
-    n, p = len(systems), mts.Labels.range("p", 2)
-    samples = mts.Labels(
-        ["system", "atom"], np.array([systems, range(n)], np.int32).T.reshape(n, 2)
-    )
-    blocks = []
-
-    def block(labels: mts.Labels, axes: list[mts.Labels], **gradients: Any) -> Any:
-        shape = (len(labels), *map(len, axes), len(p))
-        values = rng.normal(size=shape).astype(dtype)
-        return mts.TensorBlock(values, labels, axes, p, gradients)
-
-    for degree, _ in keys:
-        mu, rows = o3.spherical_components(degree), max(n - 1, 0)
-        of_rows = mts.Labels(["sample", "atom"], [[0, 0]])
-        inner = block(of_rows, [mts.Labels.range("xyz_2", 3), XYZ, mu])
-        parents = np.arange(rows, dtype=np.int32)[::-1]
-        ofs = mts.Labels(["sample", "atom"], np.stack([parents, parents], 1))
-        positions = block(ofs, [XYZ, mu], **({"positions": inner} if rows else {}))
-        charge = block(ofs, [mu])
-        gradients = {"positions": positions, "charge": charge}
-        blocks.append(block(samples, [mu], **gradients))
-    return mts.TensorMap(mts.Labels(["o3_lambda", "o3_sigma"], list(keys)), blocks)
-
-
-def by_hand(tensor: mts.TensorMap, given: np.ndarray) -> mts.TensorMap:
-    """Row by row, in double precision."""
-    blocks = []
-    for key, block in tensor.items():
-        degree, sigma = int(key["o3_lambda"]), int(key["o3_sigma"])
-        systems = block.samples.column("system")
-
-        def turned(
-            part: mts.TensorBlock, of_rows: Any, d: int = degree, s: int = sigma
-        ) -> mts.TensorBlock:
-            rows = []
-            for row, system in zip(np.asarray(part.values), of_rows, strict=True):
-                r = given if given.ndim == 2 else given[system]
-                row = np.einsum("mn,...np->...mp", o3.wigner_d(d, r), row)
-                for axis in range(len(part.components) - 1):
-                    row = np.moveaxis(np.tensordot(r, row, (1, axis)), 0, axis)
-                rows.append(row)
-            sign = np.sign(np.linalg.det(given))
-            factor = (sign if sign.ndim == 0 else sign[of_rows]) ** (s == -1)
-            rows_array = np.array(rows).reshape(part.values.shape)
-            factor = np.reshape(factor, (-1,) + (1,) * (rows_array.ndim - 1))
-            values = (rows_array * factor).astype(part.dtype)
-            gradients = {
-                name: turned(inner, of_rows[inner.samples.column("sample")])
-                for name, inner in part.gradients()
-            }
-            return mts.TensorBlock(
-                values, part.samples, part.components, part.properties, gradients
-            )
-
-        blocks.append(turned(block, systems))
-    return mts.TensorMap(tensor.keys, blocks)
-
-
-def assert_close(actual: mts.TensorMap, expected: mts.TensorMap) -> None:
-    """The same labels, and values that differ by rounding."""
-    mts.equal_metadata_raise(actual, expected)
-    assert actual.dtype == expected.dtype
-    tolerance = TOLERANCE[np.dtype(expected.dtype)]
-    for one, other in zip(actual, expected, strict=True):
-        for (_, a), (_, b) in zip(one._walk(), other._walk(), strict=True):
-            np.testing.assert_allclose(a.values, b.values, rtol=0, atol=tolerance)
-
 
 # === against the definition ========================================================
 
@@ -316,17 +225,6 @@ def test_a_traced_system_without_a_matrix_is_nan() -> None:
 # === components ====================================================================
 
 
-def one_block(
-    *components: mts.Labels, names: tuple[str, ...] = (), key: tuple[int, ...] = ()
-) -> mts.TensorMap:
-    shape = (1, *map(len, components), 1)
-    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    samples, p = mts.Labels.range("system", 1), mts.Labels.range("p", 1)
-    block = mts.TensorBlock(values, samples, components, p)
-    keys = mts.Labels(list(names), [key]) if names else mts.Labels.single()
-    return mts.TensorMap(keys, [block])
-
-
 def test_tensors_of_rank_2() -> None:
     axes = [mts.Labels.range("xyz_1", 3), mts.Labels.range("xyz_2", 3)]
     tensor, r = one_block(*axes), matrices()
@@ -437,105 +335,3 @@ def test_operations_commute_with_rotations(x64: bool) -> None:
         return model(o3.rotate(x, given)), o3.rotate(model(x), given)
 
     assert_close(*both(tensor))
-
-
-# === messages ======================================================================
-
-
-def message(of: Callable[[], Any], kind: type[Exception] = mts.MetatensorError) -> str:
-    with pytest.raises(kind) as info:
-        of()
-    return str(info.value)
-
-
-def test_matrices_that_are_not_orthogonal() -> None:
-    wrong = np.stack([np.eye(3), np.diag([1.0, 1.0, 1.5])])
-    text = message(lambda: o3.rotate(spherical(), wrong))
-    assert "differ from those of the identity by up to 1.2" in text
-    assert "the first matrices[1] is" in text
-    assert "not angles or strains" in text
-    assert "matrix is" in message(
-        lambda: o3.rotate(spherical(), np.full((3, 3), np.nan))
-    )
-
-
-@pytest.mark.parametrize("shape", [(3,), (4, 4), (2, 3), (1, 2, 3, 3)])
-def test_matrices_of_another_shape(shape: tuple[int, ...]) -> None:
-    given = np.zeros(shape)
-    if shape[-2:] == (3, 3):
-        given[...] = np.eye(3)
-    assert str(shape) in message(lambda: o3.rotate(spherical(), given))
-
-
-@pytest.mark.parametrize("given", [np.eye(3) * 1j, np.eye(3) > 0])
-def test_matrices_of_another_dtype(given: Any) -> None:
-    text = message(lambda: o3.rotate(spherical(), given), TypeError)
-    assert f"must be real numbers, not {given.dtype}" in text
-
-
-def test_too_few_matrices() -> None:
-    text = message(lambda: o3.rotate(spherical(), matrices(2)))
-    assert "2 matrices, for the systems 0 to 1" in text
-    assert "'system' go from 0 to 2" in text
-
-
-def test_samples_without_systems() -> None:
-    tensor = mts.rename_dimension(spherical(), "samples", "system", "structure")
-    tensor = mts.remove_gradients(tensor)
-    text = message(lambda: o3.rotate(tensor, matrices(3)))
-    assert "have no dimension 'system'" in text
-    o3.rotate(tensor, matrices(3), system="structure")
-
-
-def test_unknown_components() -> None:
-    tensor = one_block(mts.Labels.range("direction", 3))
-    text = message(lambda: o3.rotate(tensor, np.eye(3)))
-    assert "how the component 'direction' turns" in text
-    assert "`components={'direction': 'vector'}`" in text
-    wrong: Any = {"direction": "tensor"}
-    text = message(lambda: o3.rotate(tensor, np.eye(3), components=wrong))
-    assert "got 'tensor' for 'direction'" in text
-
-
-def test_components_with_other_entries() -> None:
-    tensor = one_block(mts.Labels.range("xyz", 2))
-    text = message(lambda: o3.rotate(tensor, np.eye(3)))
-    assert "should be [0, 1, 2] for x, y and z, but they are [0, 1]" in text
-    tensor = one_block(mts.Labels.range("o3_mu", 3))
-    text = message(lambda: o3.rotate(tensor, np.eye(3)))
-    assert "should go from -l to l, but they are [0, 1, 2]" in text
-
-
-def test_degrees_that_are_elsewhere() -> None:
-    mu = o3.spherical_components(1)
-    wrong = one_block(mu, names=("o3_lambda",), key=(2,))
-    text = message(lambda: o3.rotate(wrong, np.eye(3)))
-    assert "the key has o3_lambda=2" in text
-    assert "should have 5 entries, but it has 3" in text
-    moved = mts.remove_gradients(spherical(((1, 1),))).components_to_properties("o3_mu")
-    text = message(lambda: o3.rotate(moved, np.eye(3)))
-    assert "['o3_mu'] are in the properties" in text
-    flat = mts.rename_dimension(moved, "properties", "o3_mu", "m")
-    text = message(lambda: o3.rotate(flat, np.eye(3)))
-    assert "the key has o3_lambda=1" in text
-    assert "but there is none" in text
-
-
-def test_parities_that_are_none() -> None:
-    tensor = one_block(names=("o3_sigma",), key=(0,))
-    assert "`o3_sigma` must be 1" in message(lambda: o3.rotate(tensor, np.eye(3)))
-    block = tensor.block()
-    text = message(lambda: o3.rotate_block(block, np.eye(3), o3_sigma=2))
-    assert "got 2" in text
-
-
-def test_integers() -> None:
-    tensor = one_block(XYZ).to(dtype=np.int32)
-    text = message(lambda: o3.rotate(tensor, np.eye(3)), TypeError)
-    assert "can not rotate int32 values" in text
-
-
-def test_double_precision_is_not_narrowed() -> None:
-    tensor = one_block(XYZ).to(dtype=np.float64)
-    text = message(lambda: o3.rotate(tensor, np.eye(3)), TypeError)
-    assert "jax_enable_x64" in text

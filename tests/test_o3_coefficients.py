@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from builders import enable_x64
-from test_o3 import XYZ, assert_close, matrices, message, one_block
+from rotations import XYZ, assert_close, matrices, message, one_block
 
 import metatensor_jax as mts
 from metatensor_jax import o3
