@@ -354,7 +354,14 @@ def test_messages() -> None:
     both = one_block(
         XYZ, o3.spherical_components(1), names=("o3_lambda", "o3_sigma"), key=(1, 1)
     )
-    assert "components ['xyz'] already" in back(both, "xyz")
+    assert "['xyz', 'o3_mu'], so ['xyz'] can not be" in back(both, "xyz")
+    assert "['xyz', 'o3_mu'], so ['o3_mu'] can not be" in to(
+        one_block(XYZ, o3.spherical_components(1)), "xyz"
+    )
+    parts = o3.cartesian_to_spherical(cartesian(1, np.float32), "xyz_1")
+    text = back(parts, "xyz")
+    assert "components of the gradient with respect to 'positions' are" in text
+    assert "so ['xyz'] can not be the name of another one" in text
     integers = vector.to(dtype=np.int32)
     text = message(lambda: o3.cartesian_to_spherical(integers, "xyz"), TypeError)
     assert "int32" in text

@@ -16,16 +16,14 @@ component ``o3_mu`` from :math:`-\lambda` to :math:`\lambda`, so those of degree
 Degrees from 2 on need the extra ``o3``, for the coefficients of ``wigners``.
 """
 
-from ._cartesian import (
-    cartesian_to_spherical as cartesian_to_spherical,
-    spherical_to_cartesian as spherical_to_cartesian,
-)
 from ._coefficients import (
     clebsch_gordan as clebsch_gordan,
     spherical_components as spherical_components,
 )
 from ._matrices import random_matrices as random_matrices
 from ._rotate import rotate as rotate, rotate_block as rotate_block
+from ._to_cartesian import spherical_to_cartesian as spherical_to_cartesian
+from ._to_spherical import cartesian_to_spherical as cartesian_to_spherical
 from ._wigner import wigner_d as wigner_d
 
 __all__ = [

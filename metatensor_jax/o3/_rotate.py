@@ -108,8 +108,15 @@ def rotate_block(
 ) -> TensorBlock:
     """The same as :func:`rotate` for a block.
 
+    :param block: a block
+    :param matrices: as for :func:`rotate`
     :param o3_sigma: 1 for proper tensors, -1 for pseudotensors: what the key of a block
         in a map says
+    :param system: as for :func:`rotate`
+    :param components: as for :func:`rotate`
+    :raises MetatensorError: as :func:`rotate`; a parity that is neither 1 nor -1
+    :raises TypeError: as :func:`rotate`
+    :raises ImportError: as :func:`rotate`
 
     >>> import numpy as np
     >>> import metatensor_jax as mts
