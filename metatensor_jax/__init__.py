@@ -5,6 +5,7 @@ from . import (
     interop as interop,
     io as io,
     layout as layout,
+    o3 as o3,
     operations as operations,
 )
 from ._evaluate import clear_caches as clear_caches
@@ -244,6 +245,7 @@ __all__ = [
     "interop",
     "io",
     "layout",
+    "o3",
     "operations",
 ]
 

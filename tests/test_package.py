@@ -38,7 +38,7 @@ print(metatensor_jax.__version__)
 
 
 def test_the_core_imports_without_any_extra() -> None:
-    refused = {"equinox", "optax", "metatensor", "torch", "featomic", "ase"}
+    refused = {"equinox", "optax", "metatensor", "torch", "featomic", "ase", "wigners"}
     code = _WITHOUT_EXTRAS.replace("{refused}", repr(refused))
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
@@ -83,7 +83,8 @@ def _public_modules() -> list[ModuleType]:
     pytest.importorskip("equinox")
     import metatensor_jax.learn
 
-    return [mts, mts.operations, mts.io, metatensor_jax.learn, metatensor_jax.learn.nn]
+    learn = metatensor_jax.learn
+    return [mts, mts.operations, mts.io, mts.o3, learn, learn.nn]
 
 
 def test_all_that_is_public_has_a_docstring() -> None:
