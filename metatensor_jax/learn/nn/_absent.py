@@ -58,14 +58,7 @@ def _counterpart(name: str) -> str | None:
         return None
     if hasattr(eqx.nn, name):
         return f"`ModuleMap.from_module(in_keys, equinox.nn.{name}(...))`"
-    for function in (name.lower(), _with_underscores(name)):
-        if hasattr(jax.nn, function):
+    for function in dir(jax.nn):
+        if function.replace("_", "") == name.lower():
             return f"`ModuleMap.from_module(in_keys, jax.nn.{function})`"
     return None
-
-
-def _with_underscores(name: str) -> str:
-    """``LeakyReLU`` is ``leaky_relu``, ``LogSigmoid`` is ``log_sigmoid``."""
-    pairs = zip(name, " " + name, strict=False)
-    parts = [f"_{c}" if c.isupper() and before.islower() else c for c, before in pairs]
-    return "".join(parts).lower()

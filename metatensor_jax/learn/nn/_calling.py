@@ -52,7 +52,7 @@ class Bound(RowModule):
 
     def __call__(self, row: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
         """The row that becomes of this one."""
-        return on_row(self.module, row, self.state, key)[0]
+        return on_row(self.module, row, fresh(self.state), key)[0]
 
 
 class Keyed(RowModule):
@@ -122,6 +122,11 @@ def _call(
             "`tensor, state = model(tensor, state)`"
         )
     return module(x, state, **options)
+
+
+def fresh(state: eqx.nn.State) -> eqx.nn.State:
+    """The same state, which can be used: Equinox voids the one that was."""
+    return jax.tree.map(lambda x: x, state)
 
 
 def takes_key(module: Any) -> bool:

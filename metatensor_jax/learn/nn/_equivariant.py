@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ..._run.sums import wide_dtype
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
 from ._calling import RowModule, on_row
@@ -100,7 +101,7 @@ def _norms(row: jax.Array) -> jax.Array:
     What is not chosen by a ``where`` has a derivative as well, which must be finite:
     hence the ones.
     """
-    wide = row.astype(jnp.promote_types(row.dtype, jnp.float32))
+    wide = row.astype(wide_dtype(row.dtype))
     squares = jnp.sum(wide**2, axis=tuple(range(row.ndim - 1)))
     is_zero = squares == 0
     roots = jnp.sqrt(jnp.where(is_zero, jnp.ones_like(squares), squares))

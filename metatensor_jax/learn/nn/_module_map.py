@@ -136,12 +136,12 @@ class ModuleMap(eqx.Module):
             properties.append(result_properties(size, labels))
             modules.append((module,))
             if key is not None:
-                keys.append(row_keys(key, i, len(block)))
+                keys.append(jax.random.key_data(row_keys(key, i, len(block))))
         if key is None:
             return map_rows(apply_to_row, tensor, args=modules, properties=properties)
-        return map_rows(
-            apply_with_key, tensor, keys, args=modules, properties=properties
-        )
+        kind = jax.random.key_impl(key)
+        args = [(module, kind) for (module,) in modules]
+        return map_rows(apply_with_key, tensor, keys, args=args, properties=properties)
 
     if not TYPE_CHECKING:  # where all attributes would be known
 
@@ -191,8 +191,15 @@ def apply_to_row(row: jax.Array, module: Callable[[jax.Array], jax.Array]) -> ja
     return on_row(module, row)[0]
 
 
-def apply_with_key(row: jax.Array, key: jax.Array, module: Any) -> jax.Array:
-    """Row function: the same, with a random key for this row."""
+def apply_with_key(
+    row: jax.Array, key_data: jax.Array, module: Any, kind: Any
+) -> jax.Array:
+    """Row function: the same, with a random key for this row.
+
+    :param key_data: of the key, as rows are numbers
+    :param kind: what kind of key it is
+    """
+    key = jax.random.wrap_key_data(key_data, impl=kind)
     return on_row(module, row, key=key)[0]
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..._run.sums import wide_dtype
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
 from ._calling import RowModule
@@ -177,7 +178,7 @@ class _Norm(RowModule):
 
     def _normalised(self, row: jax.Array) -> jax.Array:
         # squares of narrow floats overflow, and sums of them are rounded too early
-        wide = row.astype(jnp.promote_types(row.dtype, jnp.float32))
+        wide = row.astype(wide_dtype(row.dtype))
         centred = wide - jnp.mean(wide)
         result = centred if self.mean else wide
         return (result / jnp.sqrt(jnp.mean(centred**2) + self.eps)).astype(row.dtype)

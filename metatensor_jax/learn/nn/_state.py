@@ -14,7 +14,7 @@ from ..._types.entry import LabelsEntry
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
 from ..._types.tensor import TensorMap
-from ._calling import AXES, Bound, is_stateful, on_row, row_keys
+from ._calling import AXES, Bound, fresh, is_stateful, on_row, row_keys
 from ._options import module_of, result_properties
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def apply_with_state(
     With the state that it has, a module is a function of a row as any other. Only what
     mixes rows, such as the mean over a batch, runs on all rows of a block together.
     """
-    state = jax.tree.map(lambda x: x, state)  # Equinox voids a state that was used
+    state = fresh(state)
     modules = list(module_map.modules)
     mixed: dict[int, TensorBlock] = {}
     for i, (entry, block) in enumerate(tensor.items()):
@@ -42,11 +42,10 @@ def apply_with_state(
             continue
         own = _own_state(state, module, entry)
         modules[at] = Bound(module, own)
-        if len(block) == 0:  # the mean over no rows is not a number
-            continue
         keys = None if key is None else row_keys(key, at, len(block))
         values, new = _on_all_rows(module, block.values, own, keys)
-        state = state.update(new)
+        if len(block):  # the mean over no rows is not a number
+            state = state.update(new)
         if _mixes_rows(module, block.values, own, key):
             _check_can_mix(block, entry)
             labels = module_map.out_properties
@@ -74,7 +73,7 @@ def _on_all_rows(
     check_not_narrowed(values.dtype)
 
     def of_row(row: jax.Array, key: jax.Array | None) -> Any:
-        return on_row(module, row, state, key)
+        return on_row(module, row, fresh(state), key)
 
     axes = (0, None if keys is None else 0)
     try:
