@@ -15,8 +15,8 @@ from metatensor_jax.learn import nn
 
 #: scalars, vectors, pseudovectors and pseudoscalars
 KEYS = mts.Labels(["o3_lambda", "o3_sigma"], [[0, 1], [1, 1], [1, -1], [0, -1]])
-ATOMS = mts.Labels(["system", "atom"], [[0, 0], [0, 1], [0, 2], [4, 0], [4, 1]])
-OF_SYSTEM = np.array([0, 0, 0, 1, 1])
+ATOMS = mts.Labels(["system", "atom"], [[s, a] for s in (0, 4) for a in range(3)])
+OF_SYSTEM = np.array([0, 0, 0, 1, 1, 1])
 XYZ = mts.Labels.range("xyz", 3)
 P = mts.Labels.range("n", 3)
 N = len(P)
@@ -36,24 +36,23 @@ def features(positions: mts.TensorBlock) -> mts.TensorMap:
     apart = x[:, None] - x[None]
     squares = jnp.sum(apart**2, -1)
     widths = jnp.asarray([0.2, 0.4, 0.7], x.dtype)
-    waves = jnp.exp(-squares[..., None] * jnp.broadcast_to(widths, (5, 5, 3)))
+    waves = jnp.exp(-squares[..., None] * jnp.broadcast_to(widths, (6, 6, 3)))
     waves = waves * same[..., None]
     scalars = jnp.sum(waves, 1)[:, None]
-    # pairs with an atom that is far from the center make more than two directions
+    # the origin is a place of its own, so that vectors are not all in a plane
     far = jnp.sum(same[..., None] * x[None], 1, keepdims=True)
     vectors = jnp.einsum("ijn,ijc->icn", waves, apart)
     vectors = vectors + jnp.einsum("ijn,ijc->icn", waves**2, (x[None] - far) * 0.3)
-    others = jnp.roll(vectors, 1, axis=-1) + jnp.moveaxis(apart[:, :3], 1, 2)
+    others = jnp.roll(vectors, 1, axis=-1) + x[..., None]
     pseudo = jnp.cross(vectors, others, axis=1)
     pseudoscalars = jnp.sum(jnp.roll(vectors, 2, axis=-1) * pseudo, 1, keepdims=True)
     values = scalars, vectors[:, YZX], pseudo[:, YZX], pseudoscalars
-    return mts.TensorMap(KEYS, [_block(x, sample_count=len(x)) for x in values])
+    return mts.TensorMap(KEYS, [_block(x) for x in values])
 
 
-def _block(values: jax.Array, sample_count: int) -> mts.TensorBlock:
+def _block(values: jax.Array) -> mts.TensorBlock:
     n = values.shape[1]
     mu = mts.Labels("o3_mu", np.arange(n)[:, None] - n // 2)
-    assert sample_count == len(ATOMS)
     return mts.TensorBlock(values, ATOMS, [mu], P)
 
 
@@ -87,7 +86,7 @@ def standardize(dtype: Any) -> nn.Standardize:
 def sequential(dtype: Any) -> nn.Sequential:
     return nn.Sequential(
         KEYS,
-        nn.EquivariantLinear(KEYS, N, 4, dtype=dtype, key=key(1)),
+        nn.EquivariantLinear(KEYS, N, 4, dtype=dtype, key=key(18)),
         nn.InvariantLayerNorm(KEYS, 4, dtype=dtype),
         nn.EquivariantTransformation([jnp.tanh] * len(KEYS), KEYS, 4),
         nn.EquivariantLinear(KEYS, 4, out_properties=P, dtype=dtype, key=key(2)),
