@@ -41,7 +41,7 @@ class _Zeros:
 
 
 def small_block(value: float) -> TensorBlock:
-    return mts.block_from_array(np.full((3, WIDTH), value))
+    return mts.block_from_array(np.full((3, WIDTH), float(value)))
 
 
 def sparse_map(path: Path, monkeypatch: pytest.MonkeyPatch) -> TensorMap:
