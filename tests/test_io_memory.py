@@ -244,8 +244,8 @@ def test_a_file_that_becomes_shorter_while_it_is_read(
     path = saved_to(tmp_path, mts.block_from_array(np.ones((100_000, 3))))
     opener = _source.OpenFile
 
-    def shortened(file: Any) -> Any:
-        source = opener(file)
+    def shortened(*arguments: Any) -> Any:
+        source = opener(*arguments)
         os.truncate(path, 1_000_000)
         return source
 

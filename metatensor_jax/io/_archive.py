@@ -128,7 +128,8 @@ class Archive:
         :param is_lazy: ``decode`` does not look at the data, and neither is its
             checksum compared if the file is mapped: that would read all of it
         """
-        member = self._pop(name)
+        member = self._find(name)
+        del self._members[name]
         content = self._content(member, is_lazy)
         try:
             if member.method != STORED:
@@ -139,7 +140,7 @@ class Archive:
 
     def peek(self, name: str, n: int) -> tuple[bytes, Member]:
         """How a member begins, at most ``n`` bytes, without reading the rest of it."""
-        member = self._pop(name)
+        member = self._find(name)
         start, stop = self._place(member)
         if member.method == STORED:
             return bytes(self._source.read(start, min(stop, start + n))), member
@@ -152,6 +153,10 @@ class Archive:
         except Exception as error:  # whatever it is, the file is what is wrong
             self.fail(f"in member '{name}', {error}", error)
         return bytes(begin[:n]), member
+
+    def drop(self, name: str) -> None:
+        """Take a member, without a look at it."""
+        del self._members[self._find(name).name]
 
     def leave(self, folders: set[str]) -> None:
         """Do without the members in these folders, such as ``blocks/3``."""
@@ -166,8 +171,8 @@ class Archive:
         if self._members:
             self.fail(f"it has unexpected members: {sorted(self._members)[:5]}")
 
-    def _pop(self, name: str) -> Member:
-        member = self._members.pop(name, None)
+    def _find(self, name: str) -> Member:
+        member = self._members.get(name)
         if member is None:
             self.fail(f"member '{name}' is missing")
         return member

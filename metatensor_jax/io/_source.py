@@ -73,12 +73,14 @@ class OpenFile:
     an array keeps 64 kB more than it needs at most.
 
     :param file: a regular file without a buffer
+    :param window: the size of windows
     """
 
     is_mapped = False
 
-    def __init__(self, file: io.FileIO) -> None:
+    def __init__(self, file: io.FileIO, window: int = _WINDOW) -> None:
         self._file = file
+        self._size = window
         self.size = os.fstat(file.fileno()).st_size
         self._window = memoryview(b"")
         self._start = 0
@@ -87,15 +89,15 @@ class OpenFile:
         stop = min(stop, self.size)
         start = min(start, stop)
         if not self._is_in_window(start, stop):
-            if stop - start > _WINDOW // 2:
+            if stop - start > self._size // 2:
                 return self._fill(start, stop, is_checked=False)[0]
             self._start = start - start % ALIGNMENT
-            end = min(self._start + _WINDOW, self.size)
+            end = min(self._start + self._size, self.size)
             self._window = self._fill(self._start, end, is_checked=False)[0]
         return self._window[start - self._start : stop - self._start]
 
     def read_with_crc(self, start: int, stop: int) -> tuple[memoryview, int]:
-        if stop - start > _WINDOW // 2 and not self._is_in_window(start, stop):
+        if stop - start > self._size // 2 and not self._is_in_window(start, stop):
             return self._fill(start, min(stop, self.size), is_checked=True)
         data = self.read(start, stop)
         return data, zlib.crc32(data)
@@ -124,9 +126,10 @@ class OpenFile:
 
 
 @contextlib.contextmanager
-def opened(file: File) -> Iterator[tuple[Source, str]]:
+def opened(file: File, window: int = _WINDOW) -> Iterator[tuple[Source, str]]:
     """The bytes of a path or an open file, and what to call it in messages.
 
+    :param window: bytes that are read at once of what is near to what is asked for
     :raises ValueError: an empty file
     :raises TypeError: a file that is open in text mode
     """
@@ -140,7 +143,7 @@ def opened(file: File) -> Iterator[tuple[Source, str]]:
             yield Memory(memoryview(raw.readall())), str(path)
             return
         _check_size(path, found)
-        yield OpenFile(raw), str(path)
+        yield OpenFile(raw, window), str(path)
 
 
 def mapped(path: AnyPath) -> tuple[Source, str]:
