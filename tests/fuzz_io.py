@@ -243,7 +243,8 @@ def zipped(chance: random.Random, members: dict[str, bytes]) -> bytearray:
     names = [*members, *[x for x in members if is_twice][:1]]
     if chance.random() < 0.2:
         chance.shuffle(names)
-    with zipfile.ZipFile(file, "w") as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(file, "w") as archive:
+        warnings.simplefilter("ignore")  # about names that are there twice
         for name in names:
             what = zipfile.ZipInfo(name)
             what.compress_type = chance.choice(METHODS) if is_mixed else method
@@ -314,8 +315,7 @@ def check_many(start: int, cases: int, files_of: int = 4) -> dict[str, Any]:
     """Check the cases from ``start`` on; every so many also as files."""
     counts: Counter[str] = Counter()
     slowest, findings = (0.0, start), []
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # zipfile's, about names that are there twice
+    with tempfile.TemporaryDirectory() as folder:
         for number in range(start, start + cases):
             begin = time.process_time()
             try:

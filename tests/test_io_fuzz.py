@@ -1,4 +1,4 @@
-"""Mutated files, a few of those that ``fuzz_io.py`` makes; docs/files.md has the rest."""
+"""Mutated files, some of those that ``fuzz_io.py`` makes; see docs/files.md."""
 
 import json
 
