@@ -154,13 +154,12 @@ def differences(folder: Path, run: Run, a: Any, b: Any, *options: Any) -> list[s
     return text.splitlines() if code else []
 
 
-def with_values(
-    data: TensorMap, i: int, change: Callable[[np.ndarray], None]
-) -> TensorMap:
-    blocks = data.blocks()
-    values = np.array(blocks[i].values)
+def with_values(data: TensorMap, change: Callable[[np.ndarray], None]) -> TensorMap:
+    """The map with other values of its first block."""
+    first, *others = data.blocks()
+    values = np.array(first.values)
     change(values)
-    blocks[i] = blocks[i].with_values(values)
+    blocks = [first.with_values(values), *others]
     return TensorMap(data.keys, blocks, dict(data.info()))
 
 
