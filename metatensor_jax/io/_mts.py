@@ -29,9 +29,10 @@ def load(
 ) -> TensorMap:
     """Load a map from an ``.mts`` file into memory.
 
-    The values are NumPy arrays that can not be written to, whatever happens to the file
-    later. Their memory begins at a multiple of 64 bytes, so that JAX uses it without a
-    copy on CPUs. dtypes are kept. JAX narrows 64-bit arguments of compiled functions
+    The values are NumPy arrays that can not be written to, and that stay as they are
+    whatever happens to the file later. Those from a path to a file that :func:`save`
+    wrote begin at multiples of 64 bytes in memory, so that JAX uses them without a copy
+    on CPUs. dtypes are kept. JAX narrows 64-bit arguments of compiled functions
     without a word, unless its 64-bit mode is enabled: convert right after loading, see
     :meth:`TensorMap.to`.
 

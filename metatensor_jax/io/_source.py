@@ -80,7 +80,7 @@ class OpenFile:
 
     def __init__(self, file: io.FileIO, window: int = _WINDOW) -> None:
         self._file = file
-        self._size = window
+        self._window_size = window
         self.size = os.fstat(file.fileno()).st_size
         self._window = memoryview(b"")
         self._start = 0
@@ -89,18 +89,21 @@ class OpenFile:
         stop = min(stop, self.size)
         start = min(start, stop)
         if not self._is_in_window(start, stop):
-            if stop - start > self._size // 2:
+            if self._is_large(start, stop):
                 return self._fill(start, stop, is_checked=False)[0]
             self._start = start - start % ALIGNMENT
-            end = min(self._start + self._size, self.size)
+            end = min(self._start + self._window_size, self.size)
             self._window = self._fill(self._start, end, is_checked=False)[0]
         return self._window[start - self._start : stop - self._start]
 
     def read_with_crc(self, start: int, stop: int) -> tuple[memoryview, int]:
-        if stop - start > self._size // 2 and not self._is_in_window(start, stop):
+        if self._is_large(start, stop) and not self._is_in_window(start, stop):
             return self._fill(start, min(stop, self.size), is_checked=True)
         data = self.read(start, stop)
         return data, zlib.crc32(data)
+
+    def _is_large(self, start: int, stop: int) -> bool:
+        return stop - start > self._window_size // 2
 
     def _is_in_window(self, start: int, stop: int) -> bool:
         return self._start <= start and stop <= self._start + len(self._window)

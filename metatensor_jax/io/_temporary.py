@@ -112,7 +112,7 @@ def _link(path: Path, names: Iterable[Path]) -> Path:
     """Give the file behind a link in /proc the first of these names that is free."""
     for name in names:
         # with a folder, for else the link itself would get the name
-        folder = os.open(name.parent, os.O_RDONLY)
+        folder = os.open(name.parent, os.O_PATH)
         try:
             os.link(path, name, src_dir_fd=folder, follow_symlinks=True)
         except FileExistsError:
