@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -987,6 +988,35 @@ def joining_one() -> None:
         mts.join([single(mts, [[1.0]])], "samples", different_keys="all")
 
 
+# --- files ---------------------------------------------------------------------------
+
+
+@check("values of files that it saved")
+def alignment() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        places = []
+        for lib in BOTH:
+            path = f"{folder}/{lib.__name__}.mts"
+            lib.save(path, single(lib, [[1.0]]))
+            assert values_of(core.load(path)) == [[1.0]]
+            values = mts.load_mmap(path).block().values
+            places.append(values.__array_interface__["data"][0] % 64)
+    assert places[0] != 0
+    assert places[1] == 0
+
+
+@check("`save` writes into the file")
+def saving_onto_a_file() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path, other = Path(folder, "x.mts"), Path(folder, "y.mts")
+        for lib, is_written_into in ((core, True), (mts, False)):
+            mts.save(path, single(mts, [[1.0]]))
+            other.hardlink_to(path)
+            lib.save(path, single(lib, [[2.0]]))
+            assert (values_of(mts.load(other)) == [[2.0]]) == is_written_into
+            other.unlink()
+
+
 # --- what is new ---------------------------------------------------------------------
 
 
@@ -1091,6 +1121,37 @@ def standardizing() -> None:
     standardize = Standardize.fit(x)
     assert values_of(standardize(x)) == [[-1.0], [1.0]]
     assert values_of(standardize.inverse(standardize(x))) == [[1.0], [3.0]]
+
+
+@check("`load_mmap`, `load_block_mmap`")
+def mapping() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        mts.save(f"{folder}/x.mts", single(mts, [[1.0]]))
+        mts.save(f"{folder}/y.mts", single(mts, [[2.0]]).block())
+        assert values_of(mts.load_mmap(f"{folder}/x.mts")) == [[1.0]]
+        assert mts.load_block_mmap(f"{folder}/y.mts").values.tolist() == [[2.0]]
+
+
+@check("`keys=` of `load` and `load_mmap`")
+def selected_blocks() -> None:
+    block = single(mts, [[1.0]]).block()
+    both = mts.TensorMap(mts.Labels.range("k", 2), [block, block])
+    with tempfile.TemporaryDirectory() as folder:
+        mts.save(f"{folder}/x.mts", both)
+        for load in (mts.load, mts.load_mmap):
+            one = load(f"{folder}/x.mts", keys=both.keys[1])
+            assert one.keys.values.tolist() == [[1]]
+
+
+@check("`python -m metatensor_jax`")
+def commands() -> None:
+    from metatensor_jax._cli.main import main
+
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(2):
+            mts.save(f"{folder}/{i}.mts", single(mts, [[float(i)]]))
+        assert main(["show", f"{folder}/0.mts"]) == 0
+        assert main(["diff", f"{folder}/0.mts", f"{folder}/1.mts"]) == 1
 
 
 @check("`clear_caches`")
