@@ -13,6 +13,7 @@ from .._types.context import in_block
 from .._types.errors import MetatensorError, TracedLabelsError
 from .._types.foreign import type_of
 from .._types.labels import Labels
+from .._types.structure import in_words
 from .._types.tensor import TensorMap
 from ..operations.checks import check_not_batched
 from ._torch import to_torch
@@ -121,18 +122,18 @@ def _not_ours(data: Any) -> str:
 
 
 def _check_block(what: str, block: TensorBlock) -> None:
-    for where, part in block._walk():
+    for path, part in block._walk():
         if not part.samples.is_static:
             raise TracedLabelsError("to_metatensor", part.samples.names)
         if is_tracer(part.values):
             raise TypeError(
-                f"to_metatensor needs data, but the values of {what}{where} are "
-                "traced: they are only known when the program runs. Convert maps "
+                f"to_metatensor needs data, but the values of {what}{in_words(path)} "
+                "are traced: they are only known when the program runs. Convert maps "
                 "outside of `jax.jit`, `jax.grad` and the like"
             )
         if not is_array(part.values):
             raise TypeError(
-                f"the values of {what}{where} must be an array, not "
+                f"the values of {what}{in_words(path)} must be an array, not "
                 f"{type_of(part.values, qualified=True)}"
             )
     check_not_batched(what, block)
