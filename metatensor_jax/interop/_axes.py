@@ -52,12 +52,19 @@ class Axes(NamedTuple):
     def columns(self, wide: bool) -> list[str]:
         """The names of the columns of labels; properties have none in wide tables."""
         properties = [] if wide else self.properties or []
-        return [*(self.keys or []), *(self.samples or []), *self.components, *properties]
+        return [
+            *(self.keys or []),
+            *(self.samples or []),
+            *self.components,
+            *properties,
+        ]
 
     def check(self, wide: bool, value: str) -> None:
         """Raise unless each column has a name of its own."""
         if not isinstance(value, str) or not value:
-            raise MetatensorError(f"`value` must be the name of a column, not {value!r}")
+            raise MetatensorError(
+                f"`value` must be the name of a column, not {value!r}"
+            )
         axes: dict[str, str] = {}
         parts: dict[str, Any] = self._asdict()
         if wide:

@@ -247,7 +247,10 @@ def _block(
     fill_value: Any,
 ) -> TensorBlock:
     own = rows.take(group)
-    wanted = [("samples", axes.samples), *(("components", [c]) for c in axes.components)]
+    wanted = [
+        ("samples", axes.samples),
+        *(("components", [c]) for c in axes.components),
+    ]
     labels = [] if known is None else [known.samples, *known.components]
     if own.properties is None:
         wanted.append(("properties", axes.properties))

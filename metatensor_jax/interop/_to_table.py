@@ -59,9 +59,7 @@ def check_layout(layout: str) -> None:
         raise MetatensorError(f"`layout` must be 'long' or 'wide', not {layout!r}")
 
 
-def part_of(
-    data: TensorMap | TensorBlock, gradient: str | Sequence[str]
-) -> TensorMap:
+def part_of(data: TensorMap | TensorBlock, gradient: str | Sequence[str]) -> TensorMap:
     """The map itself, or a map of its gradients.
 
     :param gradient: the parameters that lead to the gradient

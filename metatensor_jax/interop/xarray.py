@@ -243,7 +243,9 @@ def _map(tree: Any, samples: str, properties: str) -> TensorMap:
                     f"has {list(node.data_vars)}"
                 )
             blocks.append(_block(node[_VALUES], samples, properties))
-    gradients = tree.children[_GRADIENTS].children if _GRADIENTS in tree.children else {}
+    gradients = (
+        tree.children[_GRADIENTS].children if _GRADIENTS in tree.children else {}
+    )
     for parameter, node in gradients.items():
         with noting(f"of the gradients with respect to '{parameter}'"):
             gradient = _map(node, samples, properties)
