@@ -31,9 +31,10 @@ class Axes(NamedTuple):
     ) -> Axes:
         """As a user names them."""
         return cls(
-            *(None if names is None else as_names(names) for names in (keys, samples)),
-            [] if components is None else as_names(components),
-            None if properties is None else as_names(properties),
+            _as_names(keys),
+            _as_names(samples),
+            _as_names(components) or [],
+            _as_names(properties),
         )
 
     @classmethod
@@ -52,12 +53,8 @@ class Axes(NamedTuple):
     def columns(self, wide: bool) -> list[str]:
         """The names of the columns of labels; properties have none in wide tables."""
         properties = [] if wide else self.properties or []
-        return [
-            *(self.keys or []),
-            *(self.samples or []),
-            *self.components,
-            *properties,
-        ]
+        before = [*(self.keys or []), *(self.samples or []), *self.components]
+        return [*before, *properties]
 
     def check(self, wide: bool, value: str) -> None:
         """Raise unless each column has a name of its own."""
@@ -85,6 +82,9 @@ class Axes(NamedTuple):
             )
 
 
+def _as_names(names: Names) -> list[str] | None:
+    return None if names is None else as_names(names)
+
+
 def _unless_single(names: list[str], labels: Sequence[Labels]) -> list[str] | None:
-    is_single = bool(labels) and all(one == SINGLE for one in labels)
-    return None if is_single or not labels else names
+    return None if all(one == SINGLE for one in labels) else names

@@ -12,7 +12,6 @@ from .._types.errors import MetatensorError, TracedLabelsError
 from .._types.foreign import type_of
 from .._types.labels import Labels
 from .._types.structure import in_words
-from .._types.tensor import TensorMap
 from ..operations.checks import check_not_batched
 
 _INSTEAD = {

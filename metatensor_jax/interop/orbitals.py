@@ -1,8 +1,9 @@
-"""Vectors and matrices in a basis of atomic orbitals as maps, and back: Q-stack's layout.
+"""Vectors and matrices in a basis of atomic orbitals as maps, and back.
 
 Coefficients of a density that is fitted on an auxiliary basis are a vector, a density
 matrix is a matrix; both have an entry for each orbital: :func:`orbitals` are the labels
-of these. The maps are those that Q-stack writes (its module ``equio``):
+of these. The arrays are those of PySCF, the maps those that Q-stack writes (its module
+``equio``):
 
 - a vector has the keys ``o3_lambda`` and ``center_type``, the sample ``atom_id``, the
   component ``spherical_harmonics_m`` and the property ``radial_channel``;

@@ -36,17 +36,19 @@ def to_xarray(data: TensorMap) -> xr.DataTree: ...
 def to_xarray(data: TensorBlock | TensorMap) -> xr.DataArray | xr.DataTree:
     """A block as a labelled array, or a map as a tree of labelled arrays.
 
-    - A block is a ``DataArray`` with the dimensions ``samples``, one for each component,
-      and ``properties``. Each dimension of its labels is a coordinate, so that
-      ``array.sel(system=0, n=3)`` works; samples and properties with several dimensions
-      have a ``MultiIndex``. Labels that say nothing, ``_`` from 0 on, are left out.
+    - A block is a ``DataArray`` with the dimensions ``samples``, one for each
+      component, and ``properties``. Each dimension of its labels is a coordinate, so
+      that ``array.sel(system=0, n=3)`` works; samples and properties with several
+      dimensions have a ``MultiIndex``. Labels that say nothing, ``_`` from 0 on, are
+      left out.
     - A map is a ``DataTree``. The node ``o3_lambda=0,center_type=8`` has the block with
       this key as its variable ``values``. The gradients with respect to ``positions``
       are a tree of the same form, the node ``gradients/positions``, and so on for
-      gradients of gradients. ``tree.attrs`` has the names of the ``keys``, and ``info``.
+      gradients of gradients. ``tree.attrs`` has the names of the ``keys``, and
+      ``info``.
 
-    Values share the memory of NumPy's arrays, which can not be written to, and of JAX's
-    on a CPU.
+    Values share the memory of NumPy's arrays, and of JAX's on a CPU. They can not be
+    written to.
 
     :param data: a map, or a block without gradients
     :raises MetatensorError: dimensions of several axes with one name; a block with
@@ -102,8 +104,8 @@ def from_xarray(
 ) -> TensorBlock | TensorMap:
     """A block of a labelled array, or a map of a tree as :func:`to_xarray` makes it.
 
-    The labels of a dimension are its coordinates, in their order: those with an index if
-    there are such, and all along this dimension otherwise. Samples and properties
+    The labels of a dimension are its coordinates, in their order: those with an index
+    if there are such, and all along this dimension otherwise. Samples and properties
     without coordinates are ``_``, components without coordinates are called as their
     dimension; both are numbered from 0 on. Coordinates that are single numbers, which
     ``sel`` leaves behind, are not taken. Values are not copied.
@@ -243,10 +245,8 @@ def _map(tree: Any, samples: str, properties: str) -> TensorMap:
                     f"has {list(node.data_vars)}"
                 )
             blocks.append(_block(node[_VALUES], samples, properties))
-    gradients = (
-        tree.children[_GRADIENTS].children if _GRADIENTS in tree.children else {}
-    )
-    for parameter, node in gradients.items():
+    inner = tree.children.get(_GRADIENTS)
+    for parameter, node in () if inner is None else inner.children.items():
         with noting(f"of the gradients with respect to '{parameter}'"):
             gradient = _map(node, samples, properties)
             blocks = [

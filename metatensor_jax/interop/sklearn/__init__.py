@@ -2,7 +2,7 @@
 
 Needs the extra ``interop``.
 
-- :func:`to_sklearn`: a block as ``X``, another one as ``y``, with the names of features;
+- :func:`to_sklearn`: a block as ``X``, another one as ``y``, with names of features;
   :func:`from_sklearn`: a prediction as a block.
 - :class:`EstimatorMap`: an estimator for each block of a map.
 

@@ -58,7 +58,7 @@ def from_sklearn(
 ) -> TensorBlock:
     """An array that scikit-learn made, as a block.
 
-    :param array: with the shape ``(samples, columns)``, or ``(samples,)`` for one column
+    :param array: with the shape ``(samples, columns)``, or ``(samples,)`` for a column
     :param like: a block with the components and properties that the columns have, such
         as the targets
     :param samples: the labels of the rows; those of ``like`` if None

@@ -22,10 +22,10 @@ class EstimatorMap(BaseEstimator):
     """An estimator of scikit-learn for each block of a map.
 
     It is an estimator itself: ``clone``, ``get_params`` and ``set_params`` work, with
-    names like ``estimator__alpha``. What it is fitted to, and what it predicts, are maps.
+    names like ``estimator__alpha``. What it takes and what it predicts are maps.
 
-    :param estimator: what is cloned and fitted for each block, a regressor, a classifier
-        or a pipeline of them
+    :param estimator: what is cloned and fitted for each block: a regressor, a
+        classifier, or a pipeline that ends with one
 
     After :meth:`fit` there are
 
@@ -66,7 +66,8 @@ class EstimatorMap(BaseEstimator):
             with in_block(features.keys, i):
                 target = targets.block(key)
                 sets = to_sklearn(block, target)
-                estimators.append(clone(self.estimator).fit(sets.data, sets.target))
+                estimator: Any = clone(self.estimator)
+                estimators.append(estimator.fit(sets.data, sets.target))
                 inputs.append(_empty(block))
                 outputs.append(_empty(target))
         self.keys_, self.estimators_ = features.keys, estimators
