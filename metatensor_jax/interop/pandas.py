@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .._types.arrays import Scalar
 from .._types.block import TensorBlock
+from .._types.errors import MetatensorError
 from .._types.foreign import type_of
 from .._types.tensor import TensorMap
 from ._axes import Axes, Names
@@ -111,7 +114,8 @@ def from_pandas(
     :param gradient: the table is that of this gradient of ``like``
     :raises MetatensorError: columns that are not there, or not named; an element that
         is there twice, or (without ``fill_value``) not at all; labels that are not
-        among those of ``like``; gradients that do not fit
+        among those of ``like``; gradients that do not fit; missing values of nullable
+        dtypes (NaN is a value)
     :raises TypeError: labels that are no integers, values that are no numbers
 
     >>> import pandas
@@ -130,7 +134,14 @@ def from_pandas(
         )
 
     def read(name: str) -> Any:
-        return table[name].to_numpy()
+        column = table[name]
+        # NaN of NumPy's dtypes is a number; what nullable dtypes lack is none
+        if not isinstance(column.dtype, np.dtype) and column.isna().any():
+            raise MetatensorError(
+                f"the column '{name}' has {int(column.isna().sum())} missing values: "
+                "drop these rows, `dropna`, or fill them, `fillna`"
+            )
+        return column.to_numpy()
 
     tensor = from_columns(
         "from_pandas",

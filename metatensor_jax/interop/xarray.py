@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -163,57 +162,55 @@ def _nodes(xr: Any, tensor: TensorMap, path: str) -> dict[str, Any]:
 
 
 def _array(xr: Any, block: TensorBlock) -> Any:
-    axes = [("samples", block.samples)]
-    axes += [(labels.names[0], labels) for labels in block.components]
-    axes += [("properties", block.properties)]
-    _check_names(axes)
+    _check_names(block)
     values = as_numpy("xarray", block.values)
-    array = xr.DataArray(values, dims=[axis for axis, _ in axes], name=_VALUES)
-    for axis, labels in axes:
-        array = _with_labels(xr, array, axis, labels)
-    return array
+    components = {labels.names[0]: labels for labels in block.components}
+    dims = ["samples", *components, "properties"]
+    array = xr.DataArray(values, dims=dims, name=_VALUES)
+    for name, labels in components.items():
+        array = array.assign_coords({name: labels.column(name)})
+    array = _with_coordinates(xr, array, "samples", block.samples)
+    return _with_coordinates(xr, array, "properties", block.properties)
 
 
-def _with_labels(xr: Any, array: Any, dimension: str, labels: Labels) -> Any:
-    _check_has_dimensions(dimension, labels)
-    if _says_nothing(dimension, labels):
+def _with_coordinates(xr: Any, array: Any, dimension: str, labels: Labels) -> Any:
+    names = labels.names
+    if _says_nothing(labels):
         return array
-    if len(labels.names) > 1:
-        index = imported("pandas", "to_xarray").MultiIndex.from_arrays(
-            list(labels.values.T), names=labels.names
-        )
+    if len(names) > 1:
+        multi_index = imported("pandas", "to_xarray").MultiIndex
+        index = multi_index.from_arrays(list(labels.values.T), names=names)
         return array.assign_coords(
             xr.Coordinates.from_pandas_multiindex(index, dimension)
         )
-    (name,) = labels.names
-    array = array.assign_coords({name: (dimension, labels.column(name))})
-    return array if name == dimension else array.set_xindex(name)
+    array = array.assign_coords({names[0]: (dimension, labels.column(names[0]))})
+    return array if names == [dimension] else array.set_xindex(names[0])
 
 
-def _check_names(axes: Sequence[tuple[str, Labels]]) -> None:
+def _says_nothing(labels: Labels) -> bool:
+    """Are these ``_``, from 0 on?"""
+    return labels == Labels.range("_", len(labels))
+
+
+def _check_names(block: TensorBlock) -> None:
     """Raise unless dimensions and coordinates can all have a name of their own."""
     taken = [_VALUES, "samples", "properties"]
+    axes = [("components", labels) for labels in block.components]
+    axes += [("samples", block.samples), ("properties", block.properties)]
     for axis, labels in axes:
-        if axis in ("samples", "properties"):
-            # the index of several coordinates is called as the axis, that of one can be
-            may_be_axis = len(labels.names) == 1
-            names = [] if _says_nothing(axis, labels) else labels.names
-            names = [name for name in names if not (may_be_axis and name == axis)]
-        else:
-            names = labels.names
+        _check_has_dimensions(axis, labels)
+        if axis != "components" and _says_nothing(labels):
+            continue
+        # a single coordinate may have the name of its axis; an index of several has it
+        names = [] if labels.names == [axis] else labels.names
         for name in names:
             if name in taken:
                 raise MetatensorError(
-                    f"'{name}', a dimension of the labels of an axis ({axis}), is the "
-                    f"name of something else in this array: one of {taken}. Give it "
-                    "another name, `mts.rename_dimension`"
+                    f"'{name}', a dimension of the labels of the {axis}, is the name "
+                    f"of something else in this array, one of {taken}: give it another "
+                    "name, `mts.rename_dimension`"
                 )
         taken += names
-
-
-def _says_nothing(axis: str, labels: Labels) -> bool:
-    """Are these ``_``, from 0 on, and not a component?"""
-    return axis != "_" and labels == Labels.range("_", len(labels))
 
 
 def _check_has_dimensions(axis: str, labels: Labels) -> None:
