@@ -30,14 +30,16 @@ def to_polars(
 
     The table is that of :func:`to_pandas <metatensor_jax.interop.to_pandas>`, and so
     are the arguments: a row for each element with ``layout="long"``, a column for each
-    property with ``layout="wide"``. polars has no complex numbers.
+    property with ``layout="wide"``. polars has no complex numbers, and some versions of
+    it have no float16.
 
     :param data: what to convert. Its stored gradients are tables of their own
     :param layout: ``"long"`` or ``"wide"``
     :param gradient: make the table of the gradient with respect to this parameter, or
         these
     :param value: the name of the column of values
-    :raises MetatensorError: what ``to_pandas`` raises it for; complex numbers
+    :raises MetatensorError: what ``to_pandas`` raises it for; a dtype that polars does
+        not have
     :raises TypeError: anything but maps and blocks, or data that is traced
     :raises TracedLabelsError: traced samples, those of a padded batch among them
 
@@ -57,10 +59,12 @@ def to_polars(
     polars = imported("polars", "to_polars")
     columns = to_columns("to_polars", data, layout, gradient, value)
     for name, column in columns.items():
-        if column.dtype.kind == "c":
+        # what polars does not have becomes something else without a word
+        if polars.Series(column[:0]).to_numpy().dtype != column.dtype:
             raise MetatensorError(
-                f"polars has no complex numbers, but the column '{name}' is "
-                f"{column.dtype}: make tables of the real and of the imaginary part"
+                f"this version of polars does not have the dtype {column.dtype} of the "
+                f"column '{name}': convert the data first, `.to(dtype=...)`, or make "
+                "a table of the real and one of the imaginary part"
             )
     return polars.DataFrame(columns)
 
