@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,50 +10,15 @@ import numpy as np
 from .._host.packing import RowIndex, cut, first_duplicate, unique_rows
 from .._types import display
 from .._types.block import TensorBlock
-from .._types.context import in_block, noting
-from .._types.entry import as_int32
+from .._types.context import in_block
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
 from ..operations.checks import check_same_keys, checked_fill
 from ._axes import SINGLE, Axes
 from ._checks import check_data
-from ._entries import named_entries
+from ._rows import Rows, Table, read_rows
 from ._to_table import check_layout, part_of
-
-
-class Table(NamedTuple):
-    """The columns of a table, of which library it may be.
-
-    :param names: of all columns
-    :param read: a column as an array, given its name
-    """
-
-    names: Sequence[Any]
-    read: Callable[[str], np.ndarray]
-
-
-class _Rows(NamedTuple):
-    """The rows of a table: labels by the name of their dimension, and values.
-
-    :param values: with the shape ``(rows,)``, or ``(rows, properties)`` of wide tables
-    :param properties: those of wide tables
-    """
-
-    labels: Mapping[str, np.ndarray]
-    values: np.ndarray
-    properties: Labels | None
-
-    def of(self, names: Sequence[str] | None) -> np.ndarray:
-        """The entries of some dimensions, a row each."""
-        columns = [self.labels[name] for name in names or []]
-        n = len(self.values)
-        return np.stack(columns, 1) if columns else np.zeros((n, 0), np.int32)
-
-    def take(self, rows: np.ndarray) -> _Rows:
-        """Some of these rows."""
-        labels = {name: column[rows] for name, column in self.labels.items()}
-        return _Rows(labels, self.values[rows], self.properties)
 
 
 class _Axis(NamedTuple):
@@ -85,7 +49,7 @@ def from_columns(
     axes, like = _expected(what, named, like, gradient)
     wide = layout == "wide"
     axes.check(wide, value)
-    rows = _read(table, axes, wide, value)
+    rows = read_rows(table, axes, wide, value)
     keys, groups = _keys(rows, axes, None if like is None else like.keys)
     blocks = []
     for i, group in enumerate(groups):
@@ -137,73 +101,8 @@ def _expected(
     return Axes.of(part), part
 
 
-# --- reading the columns -------------------------------------------------------------
-
-
-def _read(table: Table, axes: Axes, wide: bool, value: str) -> _Rows:
-    named = axes.columns(wide)
-    if not wide or axes.properties is None:
-        _check_columns(table.names, [*named, value], only=True)
-        labels = {name: _integers(name, table.read(name)) for name in named}
-        return _Rows(labels, _numbers(value, table.read(value)), None)
-    _check_columns(table.names, named, only=False)
-    rest = [name for name in table.names if name not in named]
-    labels = {name: _integers(name, table.read(name)) for name in named}
-    properties = named_entries(rest, axes.properties, "column")
-    return _Rows(labels, _stacked(table, rest), properties)
-
-
-def _check_columns(names: Sequence[Any], wanted: Sequence[str], only: bool) -> None:
-    """Raise unless these columns are there, once each, and ``only`` these."""
-    repeated = [name for name, n in Counter(names).items() if n > 1]
-    if repeated:
-        raise MetatensorError(f"the table has several columns called {repeated[0]!r}")
-    missing = [name for name in wanted if name not in set(names)]
-    if missing:
-        raise MetatensorError(
-            f"the table has no column '{missing[0]}', its columns are {list(names)} "
-            "(an index is no column: `reset_index()`)"
-        )
-    unknown = [name for name in names if name not in wanted] if only else []
-    if unknown:
-        raise MetatensorError(
-            f"the columns {unknown} are neither labels nor values: name them among "
-            "`keys`, `samples`, `components` or `properties`, or drop them"
-        )
-
-
-def _integers(name: str, column: np.ndarray) -> np.ndarray:
-    with noting(f"in the column '{name}'"):
-        return as_int32(column)
-
-
-def _numbers(name: str, column: np.ndarray) -> np.ndarray:
-    if column.dtype.kind not in "biufc":
-        raise TypeError(
-            f"the column '{name}' must be numbers, not {column.dtype}: convert it "
-            "first, `.astype('float64')`; what is missing in it may be NaN"
-        )
-    return column
-
-
-def _stacked(table: Table, names: Sequence[str]) -> np.ndarray:
-    columns = [_numbers(name, table.read(name)) for name in names]
-    for name, column in zip(names, columns, strict=True):
-        if column.dtype != columns[0].dtype:
-            raise MetatensorError(
-                "all columns of values must have one dtype, but "
-                f"{names[0]!r} has {columns[0].dtype} and {name!r} has {column.dtype}"
-            )
-    if not columns:
-        raise MetatensorError("the table has no columns of values")
-    return np.stack(columns, 1)
-
-
-# --- from rows to blocks -------------------------------------------------------------
-
-
 def _keys(
-    rows: _Rows, axes: Axes, known: Labels | None
+    rows: Rows, axes: Axes, known: Labels | None
 ) -> tuple[Labels, list[np.ndarray]]:
     """The keys, and the rows of each block in their order."""
     keys, at = _axis(rows, axes.keys, known, "keys")
@@ -212,7 +111,7 @@ def _keys(
 
 
 def _axis(
-    rows: _Rows, names: Sequence[str] | None, known: Labels | None, what: str
+    rows: Rows, names: Sequence[str] | None, known: Labels | None, what: str
 ) -> _Axis:
     """The labels of an axis: those that are known, or those of the rows."""
     entries = rows.of(names)
@@ -240,7 +139,7 @@ def _in_order(entries: np.ndarray, names: Sequence[str]) -> _Axis:
 
 
 def _block(
-    rows: _Rows,
+    rows: Rows,
     group: np.ndarray,
     axes: Axes,
     known: TensorBlock | None,

@@ -27,7 +27,8 @@ from .._types.labels import Labels
 from .._types.tensor import TensorMap
 from ..operations.checks import check_type
 from ._axes import Axes
-from ._from_table import Table, from_columns
+from ._from_table import from_columns
+from ._rows import Table
 from ._to_table import to_columns
 
 #: what Q-stack calls the atom, its type, the degree, the number of the shell of this

@@ -13,8 +13,9 @@ from .._types.errors import MetatensorError
 from .._types.foreign import type_of
 from .._types.tensor import TensorMap
 from ._axes import Axes, Names
-from ._from_table import Table, from_columns, with_gradients
+from ._from_table import from_columns, with_gradients
 from ._imports import imported
+from ._rows import Table
 from ._to_table import Layout, to_columns
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def from_pandas(
         )
 
     def read(name: str) -> Any:
-        column = table[name]
+        column: Any = table[name]
         # NaN of NumPy's dtypes is a number; what nullable dtypes lack is none
         if not isinstance(column.dtype, np.dtype) and column.isna().any():
             raise MetatensorError(

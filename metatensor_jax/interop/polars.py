@@ -11,8 +11,9 @@ from .._types.errors import MetatensorError
 from .._types.foreign import type_of
 from .._types.tensor import TensorMap
 from ._axes import Axes, Names
-from ._from_table import Table, from_columns, with_gradients
+from ._from_table import from_columns, with_gradients
 from ._imports import imported
+from ._rows import Table
 from ._to_table import Layout, to_columns
 
 if TYPE_CHECKING:
