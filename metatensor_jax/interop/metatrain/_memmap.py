@@ -8,7 +8,6 @@ are stored as they are, and stress as the strain gradient over the volume.
 
 from __future__ import annotations
 
-import math
 import secrets
 import shutil
 from pathlib import Path
@@ -37,7 +36,10 @@ def write_folder(path: Path, parts: Parts) -> Options:
     for name, entry in parts.entries.items():
         _check_known(name, entry, parts)
         key = names[name]
-        added = {key: entry.tensor.block().values, **_gradients(key, entry, atoms["c"])}
+        added = {
+            key: np.asarray(entry.tensor.block().values),
+            **_gradients(key, entry, atoms["c"]),
+        }
         clashes = sorted(set(added) & set(arrays))
         if clashes:
             raise MetatensorError(f"there would be two files {clashes[0]}.bin")
@@ -50,7 +52,11 @@ def write_folder(path: Path, parts: Parts) -> Options:
         "ns": np.array(len(numbered.frames), np.int64),
         "na": np.cumsum([0, *numbered.sizes], dtype=np.int64),
     }
-    _write(path, arrays, counts)
+    narrowed = {
+        name: array if name == "a" else _narrow(name, array)
+        for name, array in arrays.items()
+    }
+    _write(path, narrowed, counts)
     return parts.section(str(path), more)
 
 
@@ -124,8 +130,7 @@ def _write(
         for name, array in counts.items():
             np.save(temporary / f"{name}.npy", array)
         for name, array in arrays.items():
-            narrowed = array if name == "a" else narrow(name, array)
-            narrowed.tofile(temporary / f"{name}.bin")
+            array.tofile(temporary / f"{name}.bin")
         if path.exists():
             path.rmdir()  # which is empty
         temporary.rename(path)
@@ -134,10 +139,10 @@ def _write(
         raise
 
 
-def narrow(name: str, array: np.ndarray) -> np.ndarray:
+def _narrow(name: str, array: np.ndarray) -> np.ndarray:
     """With 32 bits; raise if numbers do not fit."""
-    largest = float(np.nanmax(np.abs(array), initial=0.0))
-    if not math.isinf(largest) and largest > np.finfo(np.float32).max:
+    largest = float(np.max(np.abs(array[np.isfinite(array)]), initial=0.0))
+    if largest > float(np.finfo(np.float32).max):
         raise MetatensorError(
             f"{name}.bin would have to hold {largest}, which is too large for 32 bits"
         )

@@ -114,4 +114,3 @@ def _sliced(block: TensorBlock, rows: slice, sample: int | None = None) -> Tenso
     samples = Labels(block.samples.names, labels, assume_unique=True)
     values = np.asarray(block.values)[rows]
     return TensorBlock(values, samples, block.components, block.properties)
-
