@@ -217,17 +217,17 @@ def test_arrays_of_a_folder_stay_on_disk(tmp_path: Path) -> None:
     assert isinstance(values.base, np.memmap)
 
 
-def test_options() -> None:
+def test_options(tmp_path: Path) -> None:
     """What metatrain is told about each kind of map."""
-    from metatensor_jax.interop.metatrain._layout import parts_of
-
     frames = crystals()
     given = {
         **targets(frames, True),
         "mtt::per_atom": structures.tensors(frames, "charges", 0, per="atom"),
     }
-    parts = parts_of(frames, given, {}, {"mtt::dipole": "eA"}, None)
-    options = {name: entry.options for name, entry in parts.targets.items()}
+    section = write_dataset(
+        tmp_path / "a.zip", frames, given, units={"mtt::dipole": "e*A"}
+    )
+    options = section["targets"]
     assert options["energy"] == {
         "quantity": "energy",
         "sample_kind": "system",
@@ -240,13 +240,11 @@ def test_options() -> None:
     irreps = [{"o3_lambda": 0, "o3_sigma": 1}, {"o3_lambda": 2, "o3_sigma": 1}]
     assert options["mtt::alpha"]["type"] == {"spherical": {"irreps": irreps}}
     assert options["mtt::dipole"]["type"] == {"cartesian": {"rank": 1}}
-    assert options["mtt::dipole"]["unit"] == "eA"
+    assert options["mtt::dipole"]["unit"] == "e*A"
     assert options["mtt::per_atom"]["sample_kind"] == "atom"
 
 
-def test_blocks_with_different_numbers_of_properties() -> None:
-    from metatensor_jax.interop.metatrain._layout import parts_of
-
+def test_blocks_with_different_numbers_of_properties(tmp_path: Path) -> None:
     keys = mts.Labels(["o3_lambda", "o3_sigma"], [[0, 1], [1, 1]])
     blocks = [
         mts.TensorBlock(
@@ -257,10 +255,9 @@ def test_blocks_with_different_numbers_of_properties() -> None:
         )
         for l, n in [(0, 2), (1, 3)]
     ]
-    parts = parts_of(
-        [molecule("H2O")], {"mtt::a": mts.TensorMap(keys, blocks)}, {}, {}, None
-    )
-    assert parts.targets["mtt::a"].options["type"]["spherical"]["irreps"] == [
+    given = {"mtt::a": mts.TensorMap(keys, blocks)}
+    section = write_dataset(tmp_path / "a.zip", [molecule("H2O")], given)
+    assert section["targets"]["mtt::a"]["type"]["spherical"]["irreps"] == [
         {"o3_lambda": 0, "o3_sigma": 1, "num": 2},
         {"o3_lambda": 1, "o3_sigma": 1, "num": 3},
     ]
