@@ -40,7 +40,9 @@ from .debug import explain_retrace as explain_retrace
 from .io import (
     load as load,
     load_block as load_block,
+    load_block_mmap as load_block_mmap,
     load_labels as load_labels,
+    load_mmap as load_mmap,
     save as save,
 )
 from .layout import (
@@ -235,7 +237,9 @@ __all__ = [
     # files
     "load",
     "load_block",
+    "load_block_mmap",
     "load_labels",
+    "load_mmap",
     "save",
     # what goes on
     "clear_caches",

@@ -47,20 +47,25 @@ _BUGS = (
 _GOOD = ">=0.8.2,!=0.10.2,<0.13"
 
 
-def warn_of_wrong_results() -> None:
-    """Warn if the jaxlib that is installed computes wrong numbers.
+def wrong_results() -> list[str]:
+    """What the jaxlib that is installed computes wrongly, and what to do about it.
 
     Only its version is read, no device is started.
     """
     version = jaxlib.version.__version__
-    for bug in _BUGS:
-        if bug.first <= _numbers(version) <= bug.last:
-            warnings.warn(
-                f"jaxlib {version} {bug.result} ({bug.link}). Install another one, "
-                f"`pip install 'jax{_GOOD}' 'jaxlib{_GOOD}'`",
-                RuntimeWarning,
-                stacklevel=3,  # the line that imports metatensor_jax
-            )
+    return [
+        f"jaxlib {version} {bug.result} ({bug.link}). Install another one, "
+        f"`pip install 'jax{_GOOD}' 'jaxlib{_GOOD}'`"
+        for bug in _BUGS
+        if bug.first <= _numbers(version) <= bug.last
+    ]
+
+
+def warn_of_wrong_results() -> None:
+    """Warn if the jaxlib that is installed computes wrong numbers."""
+    for wrong in wrong_results():
+        # the line that imports metatensor_jax
+        warnings.warn(wrong, RuntimeWarning, stacklevel=3)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -248,7 +249,7 @@ def modules() -> None:
     import equinox
     import torch
 
-    from metatensor_jax.learn import Linear
+    from metatensor_jax.learn import Linear, nn
 
     linear = theirs.nn.Linear(core.Labels.range("k", 1), 1, 1, device="cpu")
     assert isinstance(linear, torch.nn.Module)
@@ -256,6 +257,10 @@ def modules() -> None:
     assert isinstance(ours, equinox.Module)
     with pytest.raises(TypeError, match="device"):
         Linear(mts.Labels.range("k", 1), 1, 1, device="cpu")  # type: ignore[call-arg]
+    theirs.nn.ReLU(core.Labels.range("k", 1), in_place=True)
+    with pytest.raises(TypeError, match="in_place"):
+        nn.ReLU(mts.Labels.range("k", 1), in_place=True)  # type: ignore[call-arg]
+    assert isinstance(nn.Buffer(1).data, int)
 
 
 @check("takes all rows of a block at once")
@@ -282,6 +287,109 @@ def rows_of_modules() -> None:
     ModuleMap(mts.Labels.range("k", 1), [module])(single(mts, np.ones((3, 2))))
     assert shapes[0] == (3, 2)
     assert set(shapes[1:]) == {(2,)}
+    from metatensor_jax.learn.nn import RowModule
+
+    class Row(RowModule):
+        def __call__(self, row: Any) -> Any:
+            return module(row)
+
+    ModuleMap(mts.Labels.range("k", 1), [Row()])(with_axes(mts, 1))
+    assert shapes[-1] == (1, 2)
+
+
+def with_axes(lib: Any, n: int) -> Any:
+    """A map with one sample, so many components of size one, and two properties."""
+    axes = [lib.Labels.range(f"c_{i}", 1) for i in range(n)]
+    return single(lib, np.ones((1,) * n + (1, 2)), components=axes)
+
+
+def as_torch(x: Any) -> Any:
+    return x.to(arrays="torch")
+
+
+@check("`Sequential` takes the modules")
+def sequences() -> None:
+    theirs = learn()
+    import torch
+
+    from metatensor_jax.learn import nn
+
+    class Times(torch.nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, x: Any) -> Any:
+            return self.factor * x
+
+    class Holder:
+        """`Sequential` reads this field, which a `ModuleMap` does not have."""
+
+        def __init__(self, module_map: Any) -> None:
+            self.module_map = module_map
+
+    x = labels(core, "k", [1])
+    backwards = labels(core, "k", [2, 1]), labels(mts, "k", [2, 1])
+    modules = theirs.nn.ModuleMap(backwards[0], [Times(2.0), Times(3.0)])
+    y = theirs.nn.Sequential(x, Holder(modules))
+    one = core.TensorMap(x, [block(core, [[1.0]])])
+    assert values_of(y(as_torch(one))) == [[2.0]]
+    mine = nn.ModuleMap(backwards[1], [lambda x: 2 * x, lambda x: 3 * x])
+    keys = labels(mts, "k", [1])
+    ours = mts.TensorMap(keys, [block(mts, [[1.0]])])
+    assert values_of(nn.Sequential(keys, mine)(ours)) == [[3.0]]
+
+
+@check("`EquivariantTransformation` needs")
+def axes_of_transformations() -> None:
+    theirs = learn()
+    import torch
+
+    from metatensor_jax.learn import nn
+
+    some = labels(core, "k", [7]), labels(mts, "k", [7])
+    args = [torch.nn.Tanh()], core.Labels.range("k", 1), 2
+    with pytest.raises(ValueError, match="out_properties"):
+        theirs.nn.EquivariantTransformation(*args, invariant_keys=some[0])
+    module = theirs.nn.EquivariantTransformation(*args, 2, invariant_keys=some[0])
+    module(as_torch(with_axes(core, 1)))
+    keys = mts.Labels.range("k", 1)
+    ours = nn.EquivariantTransformation([jnp.tanh], keys, 2, invariant_keys=some[1])
+    for n in (0, 2):
+        with pytest.raises(AssertionError, match="three-dimensional"):
+            module(as_torch(with_axes(core, n)))
+        assert ours(with_axes(mts, n)).block().shape == (1,) * n + (1, 2)
+
+
+@check("`LayerNorm` with `mean=False`")
+def norms_in_place() -> None:
+    theirs = learn()
+    from metatensor_jax.learn import nn
+
+    x, y = as_torch(single(core, [[1.0, 3.0]])), single(mts, [[1.0, 3.0]])
+    options = {"elementwise_affine": False, "mean": False, "eps": 0.0}
+    theirs.nn.LayerNorm(x.keys, 2, **options)(x)
+    assert values_of(x) == [[1.0, 3.0]]  # of a variance of 1
+    x, y = as_torch(single(core, [[1.0, 5.0]])), single(mts, [[1.0, 5.0]])
+    theirs.nn.LayerNorm(x.keys, 2, **options)(x)
+    assert values_of(x) == [[0.5, 2.5]]
+    normed = nn.LayerNorm(y.keys, 2, **options)(y)
+    assert values_of(normed) == [[0.5, 2.5]]
+    assert values_of(y) == [[1.0, 5.0]]
+
+
+@check("activations and layer norms raise")
+def gradients_of_activations() -> None:
+    theirs = learn()
+    from metatensor_jax.learn import nn
+
+    x, y = (with_gradient(lib, [[2.0]], [[3.0]]) for lib in BOTH)
+    x = as_torch(x)
+    for module in (theirs.nn.ReLU(x.keys), theirs.nn.LayerNorm(x.keys, 1)):
+        with pytest.raises(ValueError, match="Gradients not supported"):
+            module(x)
+    assert gradient_of(nn.ReLU(y.keys)(y)) == [[3.0]]
+    assert gradient_of(nn.LayerNorm(y.keys, 1, dtype=float)(y)) == [[0.0]]
 
 
 @check('`to(arrays="torch")`')
@@ -880,6 +988,35 @@ def joining_one() -> None:
         mts.join([single(mts, [[1.0]])], "samples", different_keys="all")
 
 
+# --- files ---------------------------------------------------------------------------
+
+
+@check("values of files that it saved")
+def alignment() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        places = []
+        for lib in BOTH:
+            path = f"{folder}/{lib.__name__}.mts"
+            lib.save(path, single(lib, [[1.0]]))
+            assert values_of(core.load(path)) == [[1.0]]
+            values = mts.load_mmap(path).block().values
+            places.append(values.__array_interface__["data"][0] % 64)
+    assert places[0] != 0
+    assert places[1] == 0
+
+
+@check("`save` writes into the file")
+def saving_onto_a_file() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path, other = Path(folder, "x.mts"), Path(folder, "y.mts")
+        for lib, is_written_into in ((core, True), (mts, False)):
+            mts.save(path, single(mts, [[1.0]]))
+            other.hardlink_to(path)
+            lib.save(path, single(lib, [[2.0]]))
+            assert (values_of(mts.load(other)) == [[2.0]]) == is_written_into
+            other.unlink()
+
+
 # --- what is new ---------------------------------------------------------------------
 
 
@@ -947,6 +1084,74 @@ def lists_of_values() -> None:
     assert entries(x.block().samples) == [[0, 5], [1, 6]]
     with pytest.raises(ValueError, match="ndarray"):
         core.append_dimension(single(core, [[1.0]]), "samples", "a", [5])
+
+
+@check("`model(tensor, key=key)`")
+def keys_and_states() -> None:
+    eqx = pytest.importorskip("equinox")
+    from metatensor_jax.learn import ModuleMap
+
+    x = single(mts, np.ones((1, 50)))
+    model = ModuleMap(x.keys, [eqx.nn.Dropout()])
+    assert set(values_of(model(x, key=jax.random.key(0)))[0]) == {0.0, 2.0}
+    norm = eqx.nn.BatchNorm(50, "samples", mode="batch", dtype=float)
+    model, state = eqx.nn.make_with_state(lambda: ModuleMap(x.keys, [norm]))()
+    y, state = model(x, state)
+    assert values_of(y) == [[0.0] * 50]
+
+
+@check("`trainable`, for")
+def buffers() -> None:
+    pytest.importorskip("equinox")
+    from metatensor_jax.learn import Buffer, trainable
+
+    assert jax.tree.leaves(trainable([1.0, Buffer(np.ones(1)), np.ones(1)])) == [
+        False,
+        False,
+        True,
+    ]
+
+
+@check("`Standardize`")
+def standardizing() -> None:
+    pytest.importorskip("equinox")
+    from metatensor_jax.learn import Standardize
+
+    x = single(mts, [[1.0], [3.0]])
+    standardize = Standardize.fit(x)
+    assert values_of(standardize(x)) == [[-1.0], [1.0]]
+    assert values_of(standardize.inverse(standardize(x))) == [[1.0], [3.0]]
+
+
+@check("`load_mmap`, `load_block_mmap`")
+def mapping() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        mts.save(f"{folder}/x.mts", single(mts, [[1.0]]))
+        mts.save(f"{folder}/y.mts", single(mts, [[2.0]]).block())
+        assert values_of(mts.load_mmap(f"{folder}/x.mts")) == [[1.0]]
+        assert mts.load_block_mmap(f"{folder}/y.mts").values.tolist() == [[2.0]]
+
+
+@check("`keys=` of `load` and `load_mmap`")
+def selected_blocks() -> None:
+    block = single(mts, [[1.0]]).block()
+    both = mts.TensorMap(mts.Labels.range("k", 2), [block, block])
+    with tempfile.TemporaryDirectory() as folder:
+        mts.save(f"{folder}/x.mts", both)
+        for load in (mts.load, mts.load_mmap):
+            one = load(f"{folder}/x.mts", keys=both.keys[1])
+            assert one.keys.values.tolist() == [[1]]
+
+
+@check("`python -m metatensor_jax`")
+def commands() -> None:
+    from metatensor_jax._cli.main import main
+
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(2):
+            mts.save(f"{folder}/{i}.mts", single(mts, [[float(i)]]))
+        assert main(["show", f"{folder}/0.mts"]) == 0
+        assert main(["diff", f"{folder}/0.mts", f"{folder}/1.mts"]) == 1
 
 
 @check("`clear_caches`")

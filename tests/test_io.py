@@ -1,7 +1,6 @@
-"""Files: round trips, also through metatensor; atomic writing; mapped reading."""
+"""Files: round trips, also through metatensor; atomic writing."""
 
 import io
-import mmap
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -22,8 +21,6 @@ from files import (
     every_dtype,
     every_object,
     every_tensor,
-    owner,
-    peak_memory,
 )
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as st_numpy
@@ -60,14 +57,6 @@ def test_64_bit_files_stay_as_they_are_in_both_modes(x64: bool):
     if not x64:
         with pytest.raises(TypeError, match="32-bit mode"):
             loaded.to("jax")
-
-
-def test_values_in_the_file_can_be_used_by_jax():
-    # Members start at any byte, so that numbers need not be aligned.
-    loaded = mio.load_buffer(mio.save_buffer(tensor(gradients=NESTED)))
-    assert not all(leaf.flags.aligned for leaf in jax.tree.leaves(loaded))
-    for leaf in jax.tree.leaves(loaded):
-        assert_same_bits(jax.jit(lambda x: x)(leaf), leaf)
 
 
 def test_special_numbers_keep_their_bits():
@@ -326,11 +315,11 @@ def test_what_is_saved_can_be_loaded_however_deep():
 def fail_in_write(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> TensorMap:
     add, calls = _archive.Writer.add, []
 
-    def failing(self: Any, name: str, *parts: Any) -> None:
+    def failing(self: Any, name: str, *parts: Any, **options: Any) -> None:
         calls.append(name)
         if len(calls) == 5:
             raise error
-        add(self, name, *parts)
+        add(self, name, *parts, **options)
 
     monkeypatch.setattr(_archive.Writer, "add", failing)
     return tensor()
@@ -409,58 +398,3 @@ def test_suffix_is_added_with_a_warning(tmp_path: Path, name: str, expected: str
     assert warned[0].filename == __file__
     assert [path.name for path in tmp_path.iterdir()] == [expected]
     assert_identical(mio.load(tmp_path / expected), tensor())
-
-
-# --- mapped reading ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("load", [mio.load, mio.load_block])
-def test_values_are_views_of_the_mapped_file(tmp_path: Path, load: Any):
-    make = tensor if load is mio.load else block
-    mio.save(tmp_path / "x.mts", make(gradients=NESTED))
-    loaded = load(tmp_path / "x.mts")
-    leaves = [leaf for leaf in jax.tree.leaves(loaded) if leaf.size]
-    assert len({id(owner(leaf)) for leaf in leaves}) == 1
-    for leaf in leaves:
-        assert isinstance(owner(leaf), mmap.mmap)
-        assert not leaf.flags.owndata
-        assert not leaf.flags.writeable
-        with pytest.raises(ValueError, match="read-only"):
-            leaf[...] = 0
-        with pytest.raises(ValueError, match="WRITEABLE"):
-            leaf.flags.writeable = True
-
-
-def test_large_files_take_little_memory(tmp_path: Path):
-    path, limit = tmp_path / "x.mts", 1 << 20
-    saved = mts.block_from_array(np.arange(2.0**23).reshape(1 << 10, -1))  # 64 MB
-    _, peak = peak_memory(lambda: mio.save(path, saved))
-    assert peak < limit
-    loaded, peak = peak_memory(lambda: mio.load_block(path))
-    assert peak < limit
-    assert float(loaded.values[-1, -1]) == 2.0**23 - 1
-
-
-def test_values_from_a_buffer_are_not_copied():
-    buffer = bytes(mio.save_buffer(tensor()))
-    for leaf in jax.tree.leaves(mio.load_buffer(buffer)):
-        assert owner(leaf) is buffer
-
-
-@pytest.mark.parametrize("kind", [bytearray, memoryview])
-def test_values_from_a_buffer_are_read_only(kind: Any):
-    loaded = mio.load_buffer(kind(bytearray(mio.save_buffer(tensor()))))
-    assert not any(leaf.flags.writeable for leaf in jax.tree.leaves(loaded))
-
-
-def test_values_stay_when_the_file_is_replaced_or_deleted(tmp_path: Path):
-    path, first = tmp_path / "x.mts", tensor(seed=1, gradients=NESTED)
-    mio.save(path, first)
-    loaded = mio.load(path)
-    mio.save(path, tensor((100, 100), seed=2))
-    assert_identical(loaded, first)
-    mio.save(path, loaded)  # onto the file that holds its own values
-    again = mio.load(path)
-    path.unlink()
-    assert_identical(loaded, first)
-    assert_identical(again, first)

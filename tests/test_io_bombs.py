@@ -54,7 +54,7 @@ def test_stored_members_stay_in_the_mapped_file(tmp_path: Path):
         for name, content in members.items():
             kind = "DEFLATED" if name == VALUES else "STORED"
             archive.writestr(name, content, getattr(zipfile, f"ZIP_{kind}"))
-    loaded = mio.load(path)
+    loaded = mio.load_mmap(path)
     assert_identical(loaded, SAVED)
     first, *rest = jax.tree.leaves(loaded)
     assert isinstance(owner(first), bytes | bytearray)

@@ -14,6 +14,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, overload
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .._host.packing import RowIndex, first_duplicate, is_among
 from . import display
@@ -487,12 +488,21 @@ class Labels:
     def __reduce_ex__(self, protocol: Any) -> Any:
         return Labels._make, (self._names, self._values, self._static)
 
-    def to(self, device: Device | None = None, non_blocking: bool = False) -> Labels:
+    def to(
+        self,
+        *args: DTypeLike | Device,
+        dtype: DTypeLike | None = None,
+        device: Device | None = None,
+        arrays: str | None = None,
+        non_blocking: bool = False,
+    ) -> Labels:
         """These labels on another device: static labels are on the host, always.
 
         Takes what metatensor's ``to`` takes, so that code can treat labels, blocks and
-        maps alike. Traced labels move to ``device``.
+        maps alike. Traced labels move to ``device``; all else means nothing for labels.
         """
+        if device is None and args:
+            device = args[0]  # type: ignore[assignment]
         if self._static or device is None or isinstance(self._values, np.ndarray):
             return self
         return Labels._make(self._names, self._values.to_device(device), False)

@@ -319,7 +319,16 @@ class TensorMap:
         def save_buffer(self, use_numpy: bool = False) -> memoryview: ...
         @staticmethod
         def load(
-            file: str | PathLike[str] | BinaryIO, use_numpy: bool = False
+            file: str | PathLike[str] | BinaryIO,
+            use_numpy: bool = False,
+            *,
+            keys: Labels | LabelsEntry | None = None,
+        ) -> TensorMap: ...
+        @staticmethod
+        def load_mmap(
+            path: str | PathLike[str],
+            *,
+            keys: Labels | LabelsEntry | None = None,
         ) -> TensorMap: ...
         @staticmethod
         def load_buffer(

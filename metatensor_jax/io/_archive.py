@@ -1,7 +1,7 @@
 """The ZIP archive around the members of an ``.mts`` file.
 
-Members are stored, not compressed, so that they can be used where they are: in a mapped
-file, nothing is read that is not needed. Those that another program has compressed are
+Members are stored, not compressed, so that they can be used where they are: of a mapped
+file, nothing is read before it is needed. Those that another program has compressed are
 expanded into memory. What a reader does not expect is an error.
 """
 
@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import io
-import mmap
 import os
-import stat
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NoReturn
 
-from ._atomic import AnyPath, as_path, replaced_file
+from ._atomic import as_path, replaced_file
 from ._expand import MAX_DEFLATE, METHODS, expand
+from ._source import File, Source
 from ._zip import (
     DEFLATED,
     ENCRYPTED,
@@ -34,32 +33,13 @@ _MAX_MESSAGE = 1000
 #: compressed members are checked when so much of them is known, and then each time
 #: that it has doubled: more than all headers of ``.npy`` files
 _FIRST_CHECK = 1 << 17
+#: compressed bytes that are enough to see how a member begins: a block of BZIP2
+_PEEK = 1 << 20
 #: members up to this size are gathered before they are written
 _SMALL = 1 << 16
 
-File = AnyPath | BinaryIO
-
 
 # --- reading -----------------------------------------------------------------------
-
-
-def read_file(file: File) -> tuple[memoryview, str]:
-    """The bytes of a path or an open file, and what to call it in messages."""
-    if not isinstance(file, (str, bytes, os.PathLike)):
-        # asked first: to read as text what is none fails with other words
-        data = "" if isinstance(file, io.TextIOBase) else file.read()
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError("an open file must be in binary mode, open it with 'rb'")
-        return memoryview(data), getattr(file, "name", "an open file")
-    path = as_path(file)
-    with path.open("rb") as opened:
-        found = os.fstat(opened.fileno())
-        if not stat.S_ISREG(found.st_mode):  # a pipe, which can not be mapped
-            return memoryview(opened.read()), str(path)
-        if found.st_size == 0:
-            raise ValueError(f"can not load '{path}': the file is empty")
-        mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-    return memoryview(mapped), str(path)
 
 
 def unloadable(name: str, why: str) -> ValueError:
@@ -80,12 +60,14 @@ class Archive:
         elsewhere
     """
 
-    def __init__(self, data: memoryview, name: str) -> None:
+    def __init__(self, source: Source, name: str) -> None:
         self._name = name
-        self._data = data
+        self._source = source
         self._members: dict[str, Member] = {}
         try:
-            members, end = read_directory(data)
+            members, end = read_directory(source)
+        except OSError:
+            raise
         except Exception as error:  # whatever it is, the file is what is wrong
             self.fail(str(error), error)
         for member in members:
@@ -137,37 +119,82 @@ class Archive:
         name: str,
         decode: Callable[[memoryview], Any],
         check: Check | None = None,
+        is_lazy: bool = False,
     ) -> Any:
         """Decode one member.
 
         :param check: what to ask of a compressed member while it is expanded, lest
             memory is filled by what is refused then
+        :param is_lazy: ``decode`` does not look at the data, and neither is its
+            checksum compared if the file is mapped: that would read all of it
         """
-        member = self._members.pop(name, None)
-        if member is None:
-            self.fail(f"member '{name}' is missing")
-        content = self._content(member)
+        member = self._find(name)
+        del self._members[name]
+        content = self._content(member, is_lazy)
         try:
             if member.method != STORED:
                 content = _expanded(member, content, check)
             return decode(content)
         except Exception as error:  # whatever it is, the file is what is wrong
-            self.fail(f"in member '{member.name}', {error}", error)
+            self.fail(f"in member '{name}', {error}", error)
+
+    def peek(self, name: str, n: int) -> tuple[bytes, Member]:
+        """How a member begins, at most ``n`` bytes, without reading the rest of it."""
+        member = self._find(name)
+        start, stop = self._place(member)
+        if member.method == STORED:
+            return bytes(self._source.read(start, min(stop, start + n))), member
+        packed, begin = self._source.read(start, min(stop, start + _PEEK)), bytearray()
+        try:
+            for piece in expand(packed, member.method, member.size):
+                begin += piece
+                if len(begin) >= n:
+                    break
+        except Exception as error:  # whatever it is, the file is what is wrong
+            self.fail(f"in member '{name}', {error}", error)
+        return bytes(begin[:n]), member
+
+    def drop(self, name: str) -> None:
+        """Take a member, without a look at it."""
+        del self._members[self._find(name).name]
+
+    def leave(self, folders: set[str]) -> None:
+        """Do without the members in these folders, such as ``blocks/3``."""
+        self._members = {
+            name: member
+            for name, member in self._members.items()
+            if "/".join(name.split("/", 2)[:2]) not in folders
+        }
 
     def finish(self) -> None:
         """Raise if there are members that nobody took."""
         if self._members:
             self.fail(f"it has unexpected members: {sorted(self._members)[:5]}")
 
-    def _content(self, member: Member) -> memoryview:
-        start = data_start(self._data, member.start)
+    def _find(self, name: str) -> Member:
+        member = self._members.get(name)
+        if member is None:
+            self.fail(f"member '{name}' is missing")
+        return member
+
+    def _place(self, member: Member) -> tuple[int, int]:
+        """Where the bytes of a member start and stop."""
+        start = data_start(self._source, member.start)
         if start is None:
             self.fail(f"member '{member.name}' is not where it should be")
         stop = start + member.packed
         if stop > self._next[member.start]:
             self.fail(f"member '{member.name}' is damaged: it goes on in the next one")
-        content = self._data[start:stop]
-        if member.method == STORED and zlib.crc32(content) != member.crc:
+        return start, stop
+
+    def _content(self, member: Member, is_lazy: bool) -> memoryview:
+        """The bytes of a member in the archive."""
+        start, stop = self._place(member)
+        # the checksum of a compressed member is that of what it holds
+        if member.method != STORED or (is_lazy and self._source.is_mapped):
+            return self._source.read(start, stop)
+        content, crc = self._source.read_with_crc(start, stop)
+        if crc != member.crc:
             self.fail(f"member '{member.name}' is damaged (checksum)")
         return content
 
@@ -202,15 +229,24 @@ class Writer:
         self._at = 0
         self._entries: list[bytes] = []
 
-    def add(self, name: str, start: bytes, data: bytes | memoryview = b"") -> None:
-        """Add a member, made of these parts one after the other."""
+    def add(
+        self,
+        name: str,
+        start: bytes,
+        data: bytes | memoryview = b"",
+        is_aligned: bool = False,
+    ) -> None:
+        """Add a member, made of these parts one after the other.
+
+        :param is_aligned: the member begins at a multiple of 64 bytes in the file
+        """
         size = len(start) + len(data)
         if size <= _SMALL:
             start, data = start + data, b""
         crc = zlib.crc32(start)
         if data:
             crc = zlib.crc32(data, crc)
-        header, entry = write_member(name, crc, size, self._at)
+        header, entry = write_member(name, crc, size, self._at, is_aligned)
         self._entries.append(entry)
         self._at += len(header) + size
         self._file.write(header + start)

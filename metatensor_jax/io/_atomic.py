@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from ._temporary import Temporary
+
 #: where paths are taken, as ``open`` does
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-
-#: many small writes are gathered before they go to the system
-_BUFFER = 1 << 18
 
 
 def as_path(path: AnyPath) -> Path:
@@ -28,7 +27,9 @@ def as_path(path: AnyPath) -> Path:
 def replaced_file(path: AnyPath) -> Iterator[BinaryIO]:
     """A file to write to, that takes the place of ``path`` when it is complete.
 
-    After an error, the old file is as it was, or there is none. Symbolic links are
+    After an error, the old file is as it was, or there is none; and also if the process
+    is killed, after which nothing else is left either, or for some moments that the
+    next save of this file ends (see :mod:`._temporary`). Symbolic links are
     followed: what they lead to is replaced, or made. A file that is there keeps its
     permissions (and its owner and group, if the system allows that), and has to be one
     that may be written to; a new one gets the usual permissions. Other hard links keep
@@ -53,18 +54,29 @@ def replaced_file(path: AnyPath) -> Iterator[BinaryIO]:
         as_path(path).write_bytes(buffer.getbuffer())
         return
     target = as_path(os.path.realpath(path))
-    # not made of the name, which may be as long as names can be
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    with _as_named(path):
+        new = Temporary(target, is_private=before is not None)
     try:
-        with _created(temporary, path, private=before is not None) as opened:
-            yield opened
-            opened.flush()
-            os.fsync(opened.fileno())
-        if before is not None:
-            _make_alike(temporary, target, before)
-        temporary.replace(target)
+        yield new.file
+        new.file.flush()
+        os.fsync(new.file.fileno())
+        with _as_named(path):
+            prepare = before and partial(_make_alike, target, before)
+            new.place(prepare)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        new.discard()
+        raise
+
+
+@contextlib.contextmanager
+def _as_named(path: AnyPath) -> Iterator[None]:
+    """Errors tell the name that the caller knows."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        if error.filename2 is not None:
+            del error.filename2
         raise
 
 
@@ -80,20 +92,7 @@ def _existing(path: AnyPath) -> os.stat_result | None:
     return found
 
 
-def _created(temporary: Path, path: AnyPath, private: bool) -> BinaryIO:
-    """A new file, which nobody else can read until it gets permissions if private."""
-
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags, 0o600 if private else 0o666)
-
-    try:
-        return open(temporary, "xb", _BUFFER, opener=opener)
-    except OSError as error:
-        error.filename = path  # the name that the caller knows
-        raise
-
-
-def _make_alike(new: Path, old: Path, before: os.stat_result) -> None:
+def _make_alike(old: Path, before: os.stat_result, new: Path) -> None:
     """Give a new file the owner, group and permissions of an old one."""
     mode, made = before.st_mode, new.stat()
     if hasattr(os, "chown") and made.st_uid != before.st_uid:

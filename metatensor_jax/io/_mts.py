@@ -8,90 +8,76 @@ are a single ``.npy`` file.
 
 from __future__ import annotations
 
-import contextlib
 import io
-import json
-from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 from .._types.attach import attach
 from .._types.block import TensorBlock
-from .._types.foreign import type_of
+from .._types.entry import LabelsEntry
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
-from ._archive import Archive, File, Writer, read_file, unloadable, written_file
-from ._fit import make_block, make_map
-from ._npy import (
-    Parts,
-    check_labels,
-    check_values,
-    decode_labels,
-    decode_values,
-    encode_labels,
-    encode_values,
-    labels_decoder,
-    labels_encoder,
-)
+from ._archive import written_file
+from ._atomic import AnyPath
+from ._read import read_block, read_labels, read_map
+from ._source import File, Memory, mapped, opened
+from ._write import write
 
 Buffer = bytes | bytearray | memoryview
 
-#: gradients of gradients of ...: a file can not send the reader deeper than this
-_MAX_DEPTH = 16
-#: a few kB of compressed text can hold gigabytes
-_MAX_INFO = 1 << 24
-#: metatensor does not read these files either, and has a script that renames members
-_OLD_LAYOUT = (
-    "it has the old layout of the time when metatensor was called equistore. Bring it "
-    "up to date with the script 'convert-metatensor-npz.py' in the folder "
-    "'python/scripts' of metatensor's repository, or rename the members of this ZIP "
-    "archive: 'blocks/<i>/values/data.npy' to 'blocks/<i>/values.npy', the others in "
-    "'blocks/<i>/values/' to the same name in 'blocks/<i>/', and "
-    "'gradients/<parameter>/data.npy' to 'gradients/<parameter>/values.npy'"
-)
 
+def load(
+    file: File, use_numpy: bool = False, *, keys: Labels | LabelsEntry | None = None
+) -> TensorMap:
+    """Load a map from an ``.mts`` file into memory.
 
-def load(file: File, use_numpy: bool = False) -> TensorMap:
-    """Load a map from an ``.mts`` file.
-
-    The values are NumPy arrays in the mapped file: loading copies nothing, and data is
-    read from disk when it is used. Only what another program has compressed (DEFLATE,
-    BZIP2 or LZMA) or stored in another byte order is in memory, as numbers of this
-    machine. dtypes are kept. JAX narrows 64-bit arguments of compiled functions without
-    a word, unless its 64-bit mode is enabled: convert right after loading, see
+    The values are NumPy arrays that can not be written to, and that stay as they are
+    whatever happens to the file later. Those from a path to a file that :func:`save`
+    wrote begin at multiples of 64 bytes in memory, so that JAX uses them without a copy
+    on CPUs. dtypes are kept. JAX narrows 64-bit arguments of compiled functions
+    without a word, unless its 64-bit mode is enabled: convert right after loading, see
     :meth:`TensorMap.to`.
 
-    While the arrays are in use, the file must not be changed in place, as the data
-    would change or be gone. :func:`save` never does that, it puts a new file in its
-    place; before another program overwrites the file, take ``load(file).copy()``.
+    Members that another program has compressed (DEFLATE, BZIP2 or LZMA) or stored in
+    another byte order are expanded and turned into numbers of this machine. An array of
+    at most 64 kB can share memory of this size with its neighbours in the file.
 
     :param file: a path, or a file that is open in binary mode
     :param use_numpy: ignored, NumPy reads all files here
+    :param keys: load only the blocks whose keys agree with an entry of these labels,
+        as :func:`filter_blocks` does; of a path, the values of other blocks are not
+        read. For a range of samples, slice what :func:`load_mmap` gives
     :raises ValueError: a file that is damaged, or that is no map; it names the member
         of the archive
+    :raises OSError: what ``open`` would raise, and a file that becomes shorter while it
+        is read
 
     >>> import tempfile
     >>> import numpy as np
     >>> import metatensor_jax as mts
-    >>> tensor = TensorMap(Labels.single(), [mts.block_from_array(np.ones((2, 1)))])
+    >>> block = mts.block_from_array(np.ones((2, 1)))
+    >>> tensor = TensorMap(Labels.range("center_type", 2), [block, block])
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     mts.save(f"{folder}/tensor.mts", tensor)
     ...     loaded = mts.load(f"{folder}/tensor.mts")
+    ...     second = mts.load(f"{folder}/tensor.mts", keys=tensor.keys[1])
     >>> loaded == tensor
     True
+    >>> second.keys.values.tolist()
+    [[1]]
     """
-    return _load_map(*read_file(file))
+    with opened(file) as (source, name):
+        return read_map(source, name, keys)
 
 
 def load_block(file: File, use_numpy: bool = False) -> TensorBlock:
-    """Load a block from an ``.mts`` file.
+    """Load a block from an ``.mts`` file into memory.
 
     :param file: a path, or a file that is open in binary mode; see :func:`load` for
         what holds for both
     :param use_numpy: ignored, NumPy reads all files here
     :raises ValueError: a file that is damaged, or that is no block
     """
-    return _load_block(*read_file(file))
+    with opened(file) as (source, name):
+        return read_block(source, name)
 
 
 def load_labels(file: File) -> Labels:
@@ -100,22 +86,69 @@ def load_labels(file: File) -> Labels:
     :param file: a path, or a file that is open in binary mode
     :raises ValueError: a file that is damaged, or that is of something else
     """
-    return _load_labels(*read_file(file))
+    with opened(file) as (source, name):
+        return read_labels(source, name)
+
+
+def load_mmap(path: AnyPath, *, keys: Labels | LabelsEntry | None = None) -> TensorMap:
+    """Map an ``.mts`` file: its values are read when they are used, and not before.
+
+    Labels and info are in memory. Values are NumPy arrays that can not be written to,
+    in the mapped file: a slice reads what it takes, and JAX uses the arrays of files
+    that :func:`save` wrote without a copy on CPUs. Members that are compressed, or in
+    another byte order, are in memory as for :func:`load`.
+
+    While the arrays are in use, the file must not be changed in place: the values would
+    change, and the process would end if the file became shorter. :func:`save` never
+    does that, it puts a new file in the place of the old one. Checksums of mapped
+    values are not compared, as this would read all of them: :func:`load` does it.
+
+    :param path: a path of a regular file
+    :param keys: only the blocks whose keys agree with an entry of these labels
+    :raises TypeError: an open file
+    :raises ValueError: a file that is damaged, or that is no map
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import metatensor_jax as mts
+    >>> tensor = TensorMap(Labels.single(), [mts.block_from_array(np.ones((9, 1)))])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mts.save(f"{folder}/tensor.mts", tensor)
+    ...     mapped = mts.load_mmap(f"{folder}/tensor.mts")
+    ...     part = mts.slice(mapped, "samples", np.arange(2, 4))
+    >>> part.block().shape
+    (2, 1)
+    """
+    return read_map(*mapped(path), keys)
+
+
+def load_block_mmap(path: AnyPath) -> TensorBlock:
+    """Map an ``.mts`` file of a block, see :func:`load_mmap`.
+
+    :param path: a path of a regular file
+    :raises TypeError: an open file
+    :raises ValueError: a file that is damaged, or that is no block
+    """
+    return read_block(*mapped(path))
 
 
 def load_buffer(buffer: Buffer, use_numpy: bool = False) -> TensorMap:
-    """Load a map from the bytes of an ``.mts`` file, see :func:`load`."""
-    return _load_map(memoryview(buffer).cast("B"), "a buffer")
+    """Load a map from the bytes of an ``.mts`` file; its values are views of them."""
+    return read_map(_memory(buffer), "a buffer")
 
 
 def load_block_buffer(buffer: Buffer, use_numpy: bool = False) -> TensorBlock:
-    """Load a block from the bytes of an ``.mts`` file, see :func:`load`."""
-    return _load_block(memoryview(buffer).cast("B"), "a buffer")
+    """Load a block from the bytes of an ``.mts`` file, see :func:`load_buffer`."""
+    return read_block(_memory(buffer), "a buffer")
 
 
 def load_labels_buffer(buffer: Buffer) -> Labels:
-    """Load labels from the bytes of an ``.mts`` file, see :func:`load`."""
-    return _load_labels(memoryview(buffer).cast("B"), "a buffer")
+    """Load labels from the bytes of an ``.mts`` file."""
+    return read_labels(_memory(buffer), "a buffer")
+
+
+def _memory(buffer: Buffer) -> Memory:
+    return Memory(memoryview(buffer).cast("B"))
 
 
 def save(
@@ -123,8 +156,9 @@ def save(
 ) -> None:
     """Save a map, a block or labels to an ``.mts`` file.
 
-    The file is complete or not there: it is written under another name, and then
-    renamed. A file that was there before stays until then, and keeps its permissions.
+    The file is complete or not there, also if the process is killed: it is written
+    where nobody sees it, and gets its name when all is on the disk. A file that was
+    there before stays until then, and keeps its permissions.
 
     A symbolic link stays one: what it points to is replaced, or made if it is not
     there. Of several hard links, only the one that is named gets the new data, and the
@@ -145,8 +179,8 @@ def save(
     ...     len(load_labels(f"{folder}/labels.mts"))
     2
     """
-    with written_file(file) as opened:
-        _write(opened, data)
+    with written_file(file) as target:
+        write(target, data)
 
 
 def save_buffer(
@@ -161,179 +195,8 @@ def save_buffer(
          1
     """
     buffer = io.BytesIO()
-    _write(buffer, data)
+    write(buffer, data)
     return buffer.getbuffer()
-
-
-# --- reading -----------------------------------------------------------------------
-
-
-def _load_map(data: memoryview, name: str) -> TensorMap:
-    archive = Archive(data, name)
-    members = set(archive.names())
-    if "blocks/0/values/data.npy" in members:
-        archive.fail(_OLD_LAYOUT)
-    if "keys.npy" not in members and "values.npy" in members:
-        archive.fail("it is a block, use `load_block`")
-    reader = _Reader(archive, members)
-    keys = archive.take("keys.npy", decode_labels, check_labels)
-    blocks = [reader.block(f"blocks/{i}/") for i in range(len(keys))]
-    info = {}
-    if "info.json" in members:
-        info = archive.take("info.json", _decode_info, _check_info)
-    archive.finish()
-    try:
-        return make_map(keys, blocks, info)
-    except (TypeError, ValueError) as error:
-        archive.fail(str(error), error)
-
-
-def _load_block(data: memoryview, name: str) -> TensorBlock:
-    archive = Archive(data, name)
-    members = set(archive.names())
-    if "values.npy" not in members and "keys.npy" in members:
-        archive.fail("it is a map, use `load`")
-    block = _Reader(archive, members).block("")
-    archive.finish()
-    return block
-
-
-def _load_labels(data: memoryview, name: str) -> Labels:
-    if bytes(data[:4]) == b"PK\x03\x04":
-        hint = "it is a map or a block, use `load` or `load_block`"
-        raise unloadable(name, hint)
-    try:
-        return decode_labels(data)
-    except Exception as error:
-        raise unloadable(name, str(error)) from error
-
-
-class _Reader:
-    """Takes blocks from an archive."""
-
-    def __init__(self, archive: Archive, members: set[str]) -> None:
-        self._archive = archive
-        self._members = members
-        self._parameters = _parameters(archive, members)
-        self._decode_labels = labels_decoder()
-
-    def block(self, folder: str, properties: Labels | None = None) -> TensorBlock:
-        """One block; ``properties`` are those of the parent, if this is a gradient."""
-        samples = self._labels(f"{folder}samples.npy")
-        components: list[Labels] = []
-        while (member := f"{folder}components/{len(components)}.npy") in self._members:
-            components.append(self._labels(member))
-        if properties is None:
-            properties = self._labels(f"{folder}properties.npy")
-        axes = [samples, *components, properties]
-        values = self._archive.take(
-            f"{folder}values.npy", decode_values, partial(check_values, axes)
-        )
-        gradients = {}
-        for name in self._parameters.get(folder, ()):
-            gradients[name] = self.block(f"{folder}gradients/{name}/", properties)
-        try:
-            return make_block(values, samples, components, properties, gradients)
-        except (TypeError, ValueError) as error:
-            where = f"in '{folder}', " if folder else ""
-            self._archive.fail(f"{where}{error}", error)
-
-    def _labels(self, member: str) -> Labels:
-        return self._archive.take(member, self._decode_labels, check_labels)
-
-
-def _parameters(archive: Archive, members: set[str]) -> dict[str, list[str]]:
-    """The gradient parameters in each folder of the archive."""
-    found: dict[str, set[str]] = {}
-    inside = [member for member in members if "gradients/" in member]
-    for place in {member.rpartition("/")[0] for member in inside}:
-        parts = place.split("/")
-        if len(parts) > 2 * _MAX_DEPTH + 3:  # blocks/<i>/ ... /components
-            where = f"'{place[:40]}...'"
-            archive.fail(f"gradients are nested deeper than {_MAX_DEPTH} in {where}")
-        for i, part in enumerate(parts[:-1]):
-            if part == "gradients":
-                folder = "/".join(parts[:i])
-                found.setdefault(f"{folder}/" if folder else "", set()).add(
-                    parts[i + 1]
-                )
-    return {folder: sorted(names) for folder, names in found.items()}
-
-
-def _decode_info(data: memoryview) -> dict[str, str]:
-    info = json.loads(bytes(data).decode())
-    if not isinstance(info, dict):
-        raise ValueError(f"info must be a JSON object, not {type(info).__name__}")
-    for key, value in info.items():
-        if not isinstance(value, str):
-            raise ValueError(f"info must be text, got {key!r}: {value!r}")
-    return info
-
-
-def _check_info(_: memoryview, size: int) -> None:
-    if size > _MAX_INFO:
-        raise ValueError(
-            f"compressed info must be at most {_MAX_INFO} bytes, this is {size}: store "
-            "it without compression"
-        )
-
-
-# --- writing -----------------------------------------------------------------------
-
-
-def _write(file: Any, data: TensorMap | TensorBlock | Labels) -> None:
-    if isinstance(data, Labels):
-        for part in encode_labels(data):
-            file.write(part)
-        return
-    if not isinstance(data, (TensorMap, TensorBlock)):
-        raise TypeError(
-            "`data` must be a metatensor_jax TensorMap, TensorBlock or Labels, not "
-            f"{type_of(data, qualified=True)}"
-        )
-    with contextlib.closing(Writer(file)) as writer:
-        encode = labels_encoder()
-        if isinstance(data, TensorBlock):
-            _write_block(writer, encode, "", data)
-            return
-        writer.add("keys.npy", *encode(data.keys))
-        for i, block in enumerate(data):
-            _write_block(writer, encode, f"blocks/{i}/", block)
-        if data.info():
-            info = json.dumps(data.info(), indent=2, ensure_ascii=False)
-            writer.add("info.json", info.encode())
-
-
-def _check_shape(folder: str, shape: tuple[int, ...], axes: list[Labels]) -> None:
-    expected = tuple([len(labels) for labels in axes])
-    if shape != expected:
-        raise ValueError(
-            f"can not save the block in '{folder}': its values have shape {shape}, but "
-            f"its labels have {expected} entries. Is this a map that was stacked or "
-            "batched by JAX? Save its parts"
-        )
-
-
-def _write_block(
-    writer: Writer,
-    encode: Callable[[Labels], Parts],
-    folder: str,
-    block: TensorBlock,
-    depth: int = 0,
-) -> None:
-    if depth > _MAX_DEPTH:
-        raise ValueError(f".mts files hold gradients {_MAX_DEPTH} deep, not {depth}")
-    samples, components, properties = block.samples, block.components, block.properties
-    _check_shape(folder, block.shape, [samples, *components, properties])
-    writer.add(f"{folder}values.npy", *encode_values(block.values))
-    writer.add(f"{folder}samples.npy", *encode(samples))
-    for i, labels in enumerate(components):
-        writer.add(f"{folder}components/{i}.npy", *encode(labels))
-    if depth == 0:
-        writer.add(f"{folder}properties.npy", *encode(properties))
-    for name, gradient in block.gradients():
-        inside = f"{folder}gradients/{name}/"
-        _write_block(writer, encode, inside, gradient, depth + 1)
 
 
 # --- methods of the types ----------------------------------------------------------
@@ -366,3 +229,5 @@ for _owner, _load, _load_buffer, _write_file, _write_buffer in (
         save=_write_file,
         save_buffer=_write_buffer,
     )
+attach(TensorMap, load_mmap=staticmethod(load_mmap))
+attach(TensorBlock, load_mmap=staticmethod(load_block_mmap))

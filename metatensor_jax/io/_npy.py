@@ -103,11 +103,8 @@ def _view(header: _Header, data: memoryview) -> np.ndarray:
     return np.ndarray(shape, dtype, data, length, None, order)
 
 
-def _header_of(data: memoryview | bytes) -> bytes:
-    start = bytes(data[:_USUAL])
-    if start.startswith(_VERSION_1) and len(start) == _USUAL:
-        length = 10 + start[8] + (start[9] << 8)
-        return start if length == _USUAL else bytes(data[:length])
+def header_length(start: memoryview | bytes) -> int:
+    """How many bytes the header takes of a file that begins like this."""
     version = npy.read_magic(io.BytesIO(start[:8]))
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"unknown version {version} of the npy format")
@@ -115,7 +112,15 @@ def _header_of(data: memoryview | bytes) -> bytes:
     size = int.from_bytes(start[8:begin], "little")
     if size > _MAX_HEADER:
         raise ValueError(f"its header is too large: {size} bytes")
-    return bytes(data[: begin + size])
+    return begin + size
+
+
+def _header_of(data: memoryview | bytes) -> bytes:
+    start = bytes(data[:_USUAL])
+    if start.startswith(_VERSION_1) and len(start) == _USUAL:
+        length = 10 + start[8] + (start[9] << 8)
+        return start if length == _USUAL else bytes(data[:length])
+    return bytes(data[: header_length(start)])
 
 
 def _remembered(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
@@ -167,6 +172,13 @@ def _parsed_for_values(content: bytes) -> _Header:
     if header.dtype.itemsize not in _KINDS.get(header.dtype.kind, ()):
         raise ValueError(f"{header.dtype} can not be the values of a block")
     return header
+
+
+def describe_values(header: bytes, size: int) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of values of so many bytes, header included."""
+    what = _parsed_for_values(header)
+    what.check_size(size)
+    return what.shape, what.dtype
 
 
 def check_values(axes: list[Labels], start: memoryview, size: int) -> None:
@@ -266,6 +278,13 @@ def _make_labels(what: _LabelHeader, n: int, data: memoryview | bytes) -> Labels
             is_own = is_plain and type(data) is bytes
             return Labels._make(names, values if is_own else values.astype(np.int32))
     return Labels(names, values)
+
+
+def describe_labels(header: bytes, size: int) -> tuple[tuple[str, ...], int]:
+    """Names and number of the entries of labels of so many bytes, header included."""
+    what = _parsed_for_labels(header)
+    what.header.check_size(size)
+    return what.names, what.header.shape[0]
 
 
 def check_labels(start: memoryview, size: int) -> None:

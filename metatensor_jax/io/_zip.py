@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from ._source import ALIGNMENT, Source
+
 STORED, DEFLATED = 0, 8
 #: in the flags of a member: three ways to be encrypted, and a name that is UTF-8
 ENCRYPTED, _UTF8 = 0x1 | 0x40 | 0x2000, 0x800
@@ -33,6 +35,10 @@ _LOCATOR = struct.Struct("<4sIQI")
 #: the first of January 2000, midnight
 _DATE = ((2000 - 1980) << 9 | 1 << 5 | 1) << 16
 _PERMISSIONS = 0o100644 << 16
+#: a field that means nothing, and makes room before the data of a member; it has the
+#: number of the one in archives of Android applications, and begins with the alignment
+_PADDING = struct.Struct("<HHH")
+_PADDING_KIND = 0xD935
 #: who made a member (Unix), and the version that it needs (20, or 45 for ZIP64)
 _MADE_BY, _PLAIN, _ZIP64 = 3 << 8 | 45, 20, 45
 
@@ -58,13 +64,13 @@ _make_member: Callable[[tuple], Member] = functools.partial(tuple.__new__, Membe
 # --- reading -----------------------------------------------------------------------
 
 
-def read_directory(data: memoryview) -> tuple[list[Member], int]:
+def read_directory(source: Source) -> tuple[list[Member], int]:
     """All members of an archive, and where its directory starts.
 
     :raises ValueError: anything that is not as it should be
     """
-    count, start, stop = _find_directory(data)
-    members = list(_read_entries(data[start:stop]))
+    count, start, stop = _find_directory(source)
+    members = list(_read_entries(source.read(start, stop)))
     if count != len(members):
         raise ValueError(f"it should have {count} members, but has {len(members)}")
     starts = [member.start for member in members]
@@ -75,20 +81,23 @@ def read_directory(data: memoryview) -> tuple[list[Member], int]:
     return members, start
 
 
-def _find_directory(data: memoryview) -> tuple[int, int, int]:
+def _find_directory(source: Source) -> tuple[int, int, int]:
     """How many members the end of an archive declares; start and stop of the rest."""
-    stop = len(data) - _END.size
-    if stop < 0 or bytes(data[stop : stop + 4]) != b"PK\5\6":
+    stop = source.size - _END.size
+    end = source.read(max(stop, 0), source.size)
+    if stop < 0 or bytes(end[:4]) != b"PK\5\6":
         raise ValueError("it is truncated, followed by other data, or no .mts file")
-    _, _, _, _, count, size, start, comment = _END.unpack_from(data, stop)
+    _, _, _, _, count, size, start, comment = _END.unpack(end)
     if comment != 0:
         raise ValueError("it is truncated: the comment at its end is not there")
-    locator = stop - _LOCATOR.size
-    if locator >= 0 and bytes(data[locator : locator + 4]) == b"PK\6\7":
-        stop = _LOCATOR.unpack_from(data, locator)[2]
-        if stop + _END64.size > locator or bytes(data[stop : stop + 4]) != b"PK\6\6":
+    locator_at = max(stop - _LOCATOR.size, 0)
+    locator = source.read(locator_at, stop)
+    if len(locator) == _LOCATOR.size and bytes(locator[:4]) == b"PK\6\7":
+        stop = _LOCATOR.unpack(locator)[2]
+        end = source.read(stop, stop + _END64.size)
+        if stop + _END64.size > locator_at or bytes(end[:4]) != b"PK\6\6":
             raise ValueError("the end of its directory is not where it should be")
-        *_, count, size, start = _END64.unpack_from(data, stop)
+        *_, count, size, start = _END64.unpack(end)
     if start + size < stop:
         raise ValueError("there is other data before the archive or its end")
     if start + size > stop:
@@ -133,20 +142,30 @@ def _read_zip64(extra: memoryview, numbers: Sequence[int]) -> list[int]:
     return list(numbers)
 
 
-def data_start(data: memoryview, start: int) -> int | None:
+def is_archive(source: Source) -> bool:
+    """Does this begin like an archive?"""
+    return bytes(source.read(0, 4)) == b"PK\3\4"
+
+
+def data_start(source: Source, start: int) -> int | None:
     """Where the data of a member starts; None if its header is not at ``start``."""
-    try:
-        signature, name, extra = _LOCAL_SIZES.unpack_from(data, start)
-    except struct.error:  # beyond the end
+    header = source.read(start, start + _LOCAL.size)
+    if len(header) < _LOCAL.size:  # beyond the end
         return None
+    signature, name, extra = _LOCAL_SIZES.unpack_from(header)
     return start + _LOCAL.size + name + extra if signature == b"PK\3\4" else None
 
 
 # --- writing -----------------------------------------------------------------------
 
 
-def write_member(name: str, crc: int, size: int, start: int) -> tuple[bytes, bytes]:
-    """The header of a stored member that is written at ``start``, and its entry."""
+def write_member(
+    name: str, crc: int, size: int, start: int, is_aligned: bool = False
+) -> tuple[bytes, bytes]:
+    """The header of a stored member that is written at ``start``, and its entry.
+
+    :param is_aligned: the data after the header begins at a multiple of 64 bytes
+    """
     raw = name.encode()
     flags = 0 if name.isascii() else _UTF8
     local_extra = extra = b""
@@ -157,6 +176,8 @@ def write_member(name: str, crc: int, size: int, start: int) -> tuple[bytes, byt
         if size > MAX_SIZE:
             local_extra = struct.pack("<HHQQ", 1, 16, size, size)
         local_size = _IN_ZIP64 if local_extra else size
+    if is_aligned:
+        local_extra += _padding(start + _LOCAL.size + len(raw) + len(local_extra))
     n_name, n_extra = len(raw), len(extra)
     header = _LOCAL.pack(
         b"PK\3\4",
@@ -178,6 +199,17 @@ def write_member(name: str, crc: int, size: int, start: int) -> tuple[bytes, byt
         b"PK\1\2", _MADE_BY, version, flags, STORED, _DATE, crc, size, size, *rest
     )
     return header + raw + local_extra, entry + raw + extra
+
+
+def _padding(at: int) -> bytes:
+    """A field after which the next multiple of 64 bytes is, if it starts here."""
+    size = -at % ALIGNMENT
+    if size == 0:
+        return b""
+    if size < _PADDING.size:
+        size += ALIGNMENT
+    field = _PADDING.pack(_PADDING_KIND, size - 4, ALIGNMENT)
+    return field + bytes(size - _PADDING.size)
 
 
 def write_end(count: int, start: int, size: int) -> bytes:

@@ -1,8 +1,19 @@
 """Machine learning on maps, with Equinox. Needs the extra ``learn``."""
 
 from . import nn as nn
+from ._fit import Epoch as Epoch, Fitted as Fitted, fit as fit
+from ._losses import (
+    errors as errors,
+    huber as huber,
+    mean_absolute as mean_absolute,
+    mean_squared as mean_squared,
+)
+from ._saving import load as load, save as save
 from .nn import (
+    Buffer as Buffer,
     Linear as Linear,
     ModuleMap as ModuleMap,
     StackedModuleMap as StackedModuleMap,
+    Standardize as Standardize,
+    trainable as trainable,
 )

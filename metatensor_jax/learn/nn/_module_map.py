@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import equinox as eqx
 import jax
@@ -16,8 +16,12 @@ from ..._types.entry import LabelsEntry
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
 from ..._types.tensor import TensorMap
-from ...operations.checks import check_ours, check_type
+from ...operations.checks import check_type
 from ...operations.rows import map_rows
+from ._absent import absent_member
+from ._calling import Keyed, on_row, row_keys, typed_key
+from ._options import listed, module_of, result_properties
+from ._state import apply_with_state
 
 
 class ModuleMap(eqx.Module):
@@ -64,14 +68,9 @@ class ModuleMap(eqx.Module):
         out_properties: Sequence[Labels] | Labels | None = None,
     ) -> None:
         check_type(in_keys, "in_keys", Labels)
-        check_ours(out_properties, "out_properties")
-        if isinstance(out_properties, Labels):
-            out_properties = [out_properties] * len(in_keys)
         self.in_keys = in_keys
         self.modules = list(modules)
-        self.out_properties = None if out_properties is None else list(out_properties)
-        for i, labels in enumerate(self.out_properties or ()):
-            check_type(labels, f"out_properties[{i}]", Labels)
+        self.out_properties = listed(out_properties, len(in_keys))
         for name, values in (
             ("modules", self.modules),
             ("out_properties", self.out_properties),
@@ -93,21 +92,62 @@ class ModuleMap(eqx.Module):
         copies = [_copied(module) for _ in range(len(in_keys))]
         return cls(in_keys, copies, out_properties)
 
-    def __call__(self, tensor: TensorMap) -> TensorMap:
+    @overload
+    def __call__(
+        self, tensor: TensorMap, state: None = None, *, key: jax.Array | None = None
+    ) -> TensorMap: ...
+
+    @overload
+    def __call__(
+        self, tensor: TensorMap, state: eqx.nn.State, *, key: jax.Array | None = None
+    ) -> tuple[TensorMap, eqx.nn.State]: ...
+
+    def __call__(
+        self,
+        tensor: TensorMap,
+        state: eqx.nn.State | None = None,
+        *,
+        key: jax.Array | None = None,
+    ) -> TensorMap | tuple[TensorMap, eqx.nn.State]:
         """Apply to each block of ``tensor`` the module of its key.
 
-        :raises MetatensorError: a block whose key has no module, or properties that do
-            not fit to what a module gives
+        :param state: for modules that need one; then it is returned as well, as it is
+            after this call. Rows are the axis ``"samples"``, and their components the
+            axis ``"components"``, for modules that reduce over these, such as
+            ``equinox.nn.BatchNorm(size, ("samples", "components"))``: with those,
+            stored gradients do not follow, and padding would count.
+        :param key: random key for modules that take one, such as
+            ``equinox.nn.Dropout``. Each row has its own, which its components and its
+            gradients share.
+        :raises MetatensorError: a block whose key has no module, properties that do not
+            fit to what a module gives, a module that needs a state and has none, or one
+            that mixes rows of a block with gradients or padding
         """
         check_type(tensor, "tensor", TensorMap)
-        modules, properties, sizes = [], [], _Sizes()
-        for key, block in tensor.items():
-            i = module_of(self.in_keys, key)
-            modules.append((self.modules[i],))
+        key = None if key is None else typed_key(key)
+        if state is not None:
+            return apply_with_state(self, tensor, state, key)
+        modules, properties, sizes, keys = [], [], _Sizes(), []
+        for entry, block in tensor.items():
+            i = module_of(self.in_keys, entry)
+            module = self.modules[i]
             labels = None if self.out_properties is None else self.out_properties[i]
-            size = sizes.of(self.modules[i], len(block.properties), block.dtype, key)
+            called = module if key is None else Keyed(module, key)
+            size = sizes.of(called, len(block.properties), block.dtype, entry)
             properties.append(result_properties(size, labels))
-        return map_rows(apply_to_row, tensor, args=modules, properties=properties)
+            modules.append((module,))
+            if key is not None:
+                keys.append(jax.random.key_data(row_keys(key, i, len(block))))
+        if key is None:
+            return map_rows(apply_to_row, tensor, args=modules, properties=properties)
+        kind = jax.random.key_impl(key)
+        args = [(module, kind) for (module,) in modules]
+        return map_rows(apply_with_key, tensor, keys, args=args, properties=properties)
+
+    if not TYPE_CHECKING:  # where all attributes would be known
+
+        def __getattr__(self, name: str) -> Any:
+            raise absent_member(type(self).__name__, name)
 
 
 def _copied(module: Any) -> Any:
@@ -148,26 +188,21 @@ class _Sizes:
         return known
 
 
-def module_of(in_keys: Labels, key: LabelsEntry) -> int:
-    """The position of the module for a block; raise if there is none."""
-    i = in_keys.position(key)
-    if i is None:
-        raise MetatensorError(
-            f"there is no module for the block {key.print()}, the modules are for\n"
-            f"{in_keys}"
-        )
-    return i
-
-
 def apply_to_row(row: jax.Array, module: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """Row function: the module for each component of one sample."""
+    return on_row(module, row)[0]
 
-    def of_vector(vector: jax.Array) -> jax.Array:
-        return jnp.atleast_1d(module(vector))
 
-    for _ in range(row.ndim - 1):
-        of_vector = jax.vmap(of_vector)
-    return of_vector(row)
+def apply_with_key(
+    row: jax.Array, key_data: jax.Array, module: Any, kind: Any
+) -> jax.Array:
+    """Row function: the same, with a random key for this row.
+
+    :param key_data: of the key, as rows are numbers
+    :param kind: what kind of key it is
+    """
+    key = jax.random.wrap_key_data(key_data, impl=kind)
+    return on_row(module, row, key=key)[0]
 
 
 def result_size(module: Any, n_properties: int, dtype: Any, key: LabelsEntry) -> int:
@@ -176,21 +211,9 @@ def result_size(module: Any, n_properties: int, dtype: Any, key: LabelsEntry) ->
     vector = jax.ShapeDtypeStruct((n_properties,), dtype)
     try:
         return eqx.filter_eval_shape(apply_to_row, vector, module).shape[-1]
-    except TypeError as error:
+    except (RuntimeError, TypeError) as error:
         error.add_note(
             f"in the module for the block {key.print()}, which has {n_properties} "
             "properties"
         )
         raise
-
-
-def result_properties(size: int, labels: Labels | None) -> Labels:
-    """The labels of what a module gives: those that were asked for, if any."""
-    if labels is None:
-        return Labels.range("_", size)
-    if len(labels) != size:
-        raise MetatensorError(
-            f"the module gives {size} properties, but its `out_properties` are "
-            f"{len(labels)}:\n{labels}"
-        )
-    return labels

@@ -1,0 +1,253 @@
+"""Saving and restoring models, with what their labels say.
+
+The file is a ZIP archive: ``model.json`` names everything that is in it, and each array
+is a ``.npy`` member, as in ``.mts`` files.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.lib import format as npy
+
+from .._types.arrays import is_tracer
+from .._types.errors import MetatensorError
+from .._types.labels import Labels
+from .._version import __version__
+from ..io._atomic import AnyPath, as_path, replaced_file
+from ..layout import Layout
+from ._names import Named, is_whole, named_leaves
+
+_FORMAT = "metatensor_jax model"
+_VERSION = 1
+_PLAIN = (bool, int, float, str, type(None))
+#: a model has fewer names than that; more are a damaged file
+_MAX_HEADER = 1 << 28
+
+
+def save(file: AnyPath, model: Any) -> None:
+    """Save a model to a file, which is there as a whole or not at all.
+
+    Arrays are saved with their dtypes, labels with their entries, numbers, text and
+    layouts as they are. Functions, such as activations, are not saved: :func:`load`
+    takes them from the model that it is given. Random keys are saved as well.
+
+    :param file: a path; ``.mjm`` is the usual ending
+    :param model: any Equinox module, or another pytree, such as
+        ``{"model": model, "optimizer": state, "layout": layout, "step": 100}``
+    :raises MetatensorError: a traced model
+
+    >>> import tempfile
+    >>> import equinox as eqx
+    >>> import metatensor_jax as mts
+    >>> from metatensor_jax import learn
+    >>> keys = mts.Labels("center_type", [[1], [8]])
+    >>> model = learn.Linear(keys, 2, 1, key=jax.random.key(0))
+    >>> other = learn.Linear(keys, 2, 1, key=jax.random.key(1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     learn.save(f"{folder}/model.mjm", model)
+    ...     restored = learn.load(f"{folder}/model.mjm", other)
+    >>> bool(eqx.tree_equal(restored, model))
+    True
+    """
+    header: dict[str, Any] = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "metatensor_jax": __version__,
+        "arrays": {},
+        "labels": {},
+        "layouts": {},
+        "values": {},
+    }
+    arrays: list[np.ndarray] = []
+    for name, value, _ in named_leaves(model):
+        if isinstance(value, Labels):
+            if not value.is_static:
+                raise MetatensorError(
+                    f"the labels {name} are traced: they are no model"
+                )
+            entry = {"names": value.names, "values": value.values.tolist()}
+            header["labels"][name] = entry
+        elif isinstance(value, Layout):
+            header["layouts"][name] = value.to_json()
+        elif _is_array(value):
+            header["arrays"][name] = {"member": len(arrays), **_described(value)}
+            arrays.append(_as_numpy(name, value))
+        elif isinstance(value, _PLAIN):
+            header["values"][name] = value
+    with replaced_file(file) as out, zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("model.json", json.dumps(header, indent=1))
+        for i, array in enumerate(arrays):
+            archive.writestr(f"arrays/{i}.npy", _encoded(array))
+
+
+def load(file: AnyPath, like: Any) -> Any:
+    """A model with what :func:`save` has put into a file.
+
+    Everything has to be there, and to fit: names, shapes, dtypes, and labels. What
+    belongs to a key goes to this key, also where keys are in another order.
+
+    :param file: a path
+    :param like: a model of the same structure, with any weights; it stays as it is.
+        Arrays can be ``jax.ShapeDtypeStruct``, as ``equinox.filter_eval_shape`` gives
+        them.
+    :raises MetatensorError: keys, labels, names, shapes or dtypes that are others
+    :raises ValueError: a file that is damaged, or that is something else
+    """
+    path = as_path(file)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            header = _read_header(archive)
+            leaves = list(named_leaves(like))
+            _check_labels(leaves, header["labels"])  # first: names follow from keys
+            _check_names(leaves, header)
+            restored = [_restored(leaf, header, archive) for leaf in leaves]
+    except MetatensorError as error:
+        error.add_note(f"in the file {str(path)!r}")
+        raise
+    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError) as error:
+        raise ValueError(f"{str(path)!r} is no file that `learn.save` wrote") from error
+    return jax.tree.unflatten(jax.tree.structure(like, is_leaf=is_whole), restored)
+
+
+# --- arrays --------------------------------------------------------------------------
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, np.generic, jax.Array, jax.ShapeDtypeStruct))
+
+
+def _is_random_key(value: Any) -> bool:
+    return bool(jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key))
+
+
+def _described(value: Any) -> dict[str, Any]:
+    return {"shape": list(value.shape), "dtype": str(value.dtype)}
+
+
+def _as_numpy(name: str, value: Any) -> np.ndarray:
+    if isinstance(value, jax.ShapeDtypeStruct):
+        raise MetatensorError(f"there are no numbers in {name}, only their shape")
+    if is_tracer(value):
+        raise MetatensorError(
+            f"{name} is an array of a program that is being traced: save models "
+            "outside of `jax.jit`"
+        )
+    return np.asarray(jax.random.key_data(value) if _is_random_key(value) else value)
+
+
+def _encoded(array: np.ndarray) -> bytes:
+    if array.dtype.kind == "V":  # such as bfloat16, whose name is in the header
+        array = array.view(f"u{array.dtype.itemsize}")
+    out = io.BytesIO()
+    npy.write_array(
+        out, np.ascontiguousarray(array).reshape(array.shape), (1, 0), False
+    )
+    return out.getvalue()
+
+
+def _decoded(archive: zipfile.ZipFile, member: int, like: Any) -> Any:
+    with archive.open(f"arrays/{member}.npy") as source:
+        array = npy.read_array(source, allow_pickle=False)
+    if _is_random_key(like):
+        bits = jax.numpy.asarray(array)
+        return jax.random.wrap_key_data(bits, impl=str(jax.random.key_impl(like)))
+    array = array.view(like.dtype) if array.dtype != like.dtype else array
+    if isinstance(like, (np.ndarray, np.generic)):
+        return array
+    sharding = getattr(like, "sharding", None)
+    return jax.device_put(array, sharding)
+
+
+# --- checks --------------------------------------------------------------------------
+
+
+def _read_header(archive: zipfile.ZipFile) -> Mapping[str, Any]:
+    if archive.getinfo("model.json").file_size > _MAX_HEADER:
+        raise ValueError("the list of names in this file is too long: it is damaged")
+    header = json.loads(archive.read("model.json"))
+    if header.get("format") != _FORMAT:
+        raise ValueError("this is no file that `learn.save` wrote")
+    if header["version"] > _VERSION:
+        raise ValueError(
+            f"this file has version {header['version']} and was written by "
+            f"metatensor_jax {header['metatensor_jax']}; this one reads up to version "
+            f"{_VERSION}"
+        )
+    return header
+
+
+_SECTIONS = ("arrays", "labels", "layouts", "values")
+
+
+def _section(value: Any) -> str | None:
+    """Where a leaf is listed in the header; None for what is not saved."""
+    if isinstance(value, Labels):
+        return "labels"
+    if isinstance(value, Layout):
+        return "layouts"
+    if _is_array(value):
+        return "arrays"
+    return "values" if isinstance(value, _PLAIN) else None
+
+
+def _check_names(leaves: list[Named], header: Mapping[str, Any]) -> None:
+    wanted = {(_section(x.value), x.name) for x in leaves if _section(x.value)}
+    there = {(section, name) for section in _SECTIONS for name in header[section]}
+    missing = sorted(name for _, name in wanted - there)
+    unused = sorted(name for _, name in there - wanted)
+    if missing or unused:
+        raise MetatensorError(
+            "the model in the file is another one: it "
+            + " and ".join(
+                f"{what} {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
+                for what, names in (("lacks", missing), ("has besides", unused))
+                if names
+            )
+        )
+
+
+def _restored(leaf: Named, header: Mapping[str, Any], archive: zipfile.ZipFile) -> Any:
+    name, value, _ = leaf
+    section = _section(value)
+    if section is None:
+        return value
+    saved = header[section][name]
+    if isinstance(value, Labels):
+        return value
+    if isinstance(value, Layout):
+        return Layout.from_json(saved)
+    if section == "values":
+        return saved
+    if saved != {"member": saved["member"], **_described(value)}:
+        raise MetatensorError(
+            f"{name} is {value.dtype}{list(value.shape)} in the model, but "
+            f"{saved['dtype']}{saved['shape']} in the file"
+        )
+    return _decoded(archive, saved["member"], value)
+
+
+def _labels_of(saved: Mapping[str, Any]) -> Labels:
+    names, values = saved["names"], saved["values"]
+    return Labels(names, np.array(values, np.int32).reshape(len(values), len(names)))
+
+
+def _check_labels(leaves: list[Named], of_file: Mapping[str, Any]) -> None:
+    for name, labels, is_keys in leaves:
+        if not isinstance(labels, Labels) or name not in of_file:
+            continue
+        saved = _labels_of(of_file[name])
+        same = labels == saved
+        if is_keys and not same and labels.names == saved.names:
+            same = len(labels) == len(saved) == len(labels.intersection(saved))
+        if not same:
+            raise MetatensorError(
+                f"the labels {name} are\n{labels}\nin the model, but\n{saved}\n"
+                "in the file"
+            )
