@@ -346,6 +346,8 @@ def test_messages_about_folders(tmp_path: Path) -> None:
     refused(path, frames, {"mtt::x": many["energy"]}, match="not make a name of a file")
     twice = {"energy": many["energy"], "mtt::energy": many["energy"]}
     refused(path, frames, twice, match="two files 'energy'")
+    taken = {"energy": many["energy"], "mtt::energy_forces": many["mtt::dipole"]}
+    refused(path, frames, taken, match=r"two files 'energy_forces\.bin'")
     atoms = [ase.Atoms("H"), ase.Atoms("O")]
     refused(path, atoms, {"energy": energy_of(atoms)}, match="2 systems and as many")
     strain = mts.TensorBlock(
@@ -392,8 +394,22 @@ def test_messages_about_damage(tmp_path: Path) -> None:
     section["targets"]["mtt::t"]["num_subtargets"] = 2
     with pytest.raises(mts.MetatensorError, match=r"has 12 bytes, but .* need 24"):
         read_dataset(section)
+    virial = {**section["targets"]["mtt::t"], "num_subtargets": 1, "virial": True}
+    with pytest.raises(mts.MetatensorError, match="has the option `virial`"):
+        read_dataset({**section, "targets": {"mtt::t": virial}})
     path = tmp_path / "data.zip"
     section = write_dataset(path, frames, extra(frames))
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for member, message in [
+        ("1/mtt::t.mts", r"'1/mtt::t\.mts' in .* is no map in an array"),
+        ("2/system.mta", r"'2/system\.mta' in .* is no structure of metatomic"),
+    ]:
+        with zipfile.ZipFile(tmp_path / "damaged.zip", "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, b"nothing" if name == member else content)
+        with pytest.raises(mts.MetatensorError, match=message):
+            read_dataset(tmp_path / "damaged.zip")
     section["targets"]["mtt::other"] = {}
     with pytest.raises(mts.MetatensorError, match="must have 'mtt::other' for each"):
         read_dataset(section)

@@ -49,6 +49,10 @@ def _map(path: Path, numbered: Frames, name: str, options: Options) -> TensorMap
     per_atom = options["sample_kind"] == "atom"
     samples = numbered.atom_labels() if per_atom else numbered.system_labels()
     rank, n = rank_of(options["type"]), options["num_subtargets"]
+    if options.get("virial"):
+        raise MetatensorError(
+            f"'{name}' has the option `virial`, but a folder holds a stress: `stress`"
+        )
     if rank is None:
         raise MetatensorError(
             f"'{name}' is {options['type']}, but a folder holds only scalars and "

@@ -30,34 +30,36 @@ def write_folder(path: Path, parts: Parts) -> Options:
             f"'{path}' is there already and not empty: remove it first, or give "
             "another path"
         )
-    names = file_names(parts.entries, _TAKEN)
-    atoms, more = _structures(parts), {}
-    arrays = {**atoms}
-    for name, entry in parts.entries.items():
-        _check_known(name, entry, parts)
-        key = names[name]
-        added = {
-            key: np.asarray(entry.tensor.block().values),
-            **_gradients(key, entry, atoms["c"]),
-        }
-        clashes = sorted(set(added) & set(arrays))
-        if clashes:
-            raise MetatensorError(f"there would be two files {clashes[0]}.bin")
-        arrays.update(added)
-        more[name] = {"key": key}
-        for gradient in ("forces", "stress"):
-            if f"{key}_{gradient}" in added:
-                more[name][gradient] = {"key": f"{key}_{gradient}"}
+    arrays, more = _named(parts)
     counts = {
         "ns": np.array(len(numbered.frames), np.int64),
         "na": np.cumsum([0, *numbered.sizes], dtype=np.int64),
     }
-    narrowed = {
-        name: array if name == "a" else _narrow(name, array)
-        for name, array in arrays.items()
-    }
-    _write(path, narrowed, counts)
+    _write(path, arrays, counts)
     return parts.section(str(path), more)
+
+
+def _named(parts: Parts) -> tuple[dict[str, np.ndarray], dict[str, Options]]:
+    """All arrays by the names of their files, and these names, for options."""
+    names = file_names(parts.entries, _TAKEN)
+    arrays, more = _structures(parts), {}
+    cells = arrays["c"]
+    for name, entry in parts.entries.items():
+        _check_known(name, entry, parts)
+        key = names[name]
+        added = {key: np.asarray(entry.tensor.block().values)}
+        added.update(_gradients(key, entry, cells))
+        clashes = sorted(set(added) & set(arrays))
+        if clashes:
+            raise MetatensorError(f"there would be two files '{clashes[0]}.bin'")
+        arrays.update({file: _narrow(file, array) for file, array in added.items()})
+        gradients = {
+            gradient: {"key": f"{key}_{gradient}"}
+            for gradient in ("forces", "stress")
+            if f"{key}_{gradient}" in added
+        }
+        more[name] = {"key": key, **gradients}
+    return arrays, more
 
 
 def _structures(parts: Parts) -> dict[str, np.ndarray]:

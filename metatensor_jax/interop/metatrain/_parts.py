@@ -87,10 +87,11 @@ def rank_of(kind: str | Mapping[str, Any]) -> int | None:
     return None
 
 
-def of_system(entry: Entry, numbered: Frames, i: int) -> TensorMap:
-    """The rows of one system, of a map in metatrain's layout."""
-    end = int(np.sum(numbered.sizes[: i + 1], dtype=int))
-    atoms = slice(end - numbered.sizes[i], end)
+def of_system(entry: Entry, i: int, atoms: slice) -> TensorMap:
+    """The rows of one system, of a map in metatrain's layout.
+
+    :param atoms: the place of its atoms among those of all systems
+    """
     alone = slice(i, i + 1)
     blocks = []
     for block in entry.tensor:

@@ -30,18 +30,20 @@ _MEMBER = re.compile(r"(0|[1-9][0-9]*)/(.+)\.(mta|mts)")
 
 def write_zip(path: Path, parts: Parts) -> Options:
     """Write all of it, and give the section for ``options.yaml``."""
+    sizes = np.array(parts.numbered.sizes, np.int64)
+    ends = np.cumsum(sizes)
     with (
         replaced_file(path) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
     ):
         for i, frame in enumerate(parts.numbered.frames):
+            atoms = slice(int(ends[i] - sizes[i]), int(ends[i]))
             archive.writestr(f"{i}/system.mta", save_system(frame))
             for name, entry in parts.entries.items():
-                buffer = save_buffer(of_system(entry, parts.numbered, i))
+                buffer = save_buffer(of_system(entry, i, atoms))
                 member = npy(np.frombuffer(buffer, np.uint8))
                 archive.writestr(f"{i}/{name}.mts", member)
-        counts = np.array(parts.numbered.sizes, np.int64)
-        archive.writestr("metadata/atom_counts.npy", npy(counts))
+        archive.writestr("metadata/atom_counts.npy", npy(sizes))
     return parts.section(str(path), {})
 
 
@@ -103,8 +105,14 @@ def _members(archive: zipfile.ZipFile) -> tuple[list[int], dict[str, list[int]]]
 
 def _map_of(archive: zipfile.ZipFile, i: int, name: str) -> TensorMap:
     """The map of one system, which has the number of its place in the archive."""
-    buffer = np.load(io.BytesIO(archive.read(f"{i}/{name}.mts")))
-    tensor = load_buffer(buffer.tobytes())
+    member = f"{i}/{name}.mts"
+    try:
+        tensor = load_buffer(np.load(io.BytesIO(archive.read(member))).tobytes())
+    except ValueError as error:
+        raise MetatensorError(
+            f"'{member}' in '{archive.filename}' is no map in an array of bytes, as "
+            f"metatrain writes them: {error}"
+        ) from error
     blocks = []
     for block in tensor:
         rows = block.samples.values.copy()
