@@ -20,12 +20,8 @@ from systems import molecule  # noqa: E402
 
 from metatensor_jax.interop import ase as structures  # noqa: E402
 
-pytestmark = [
-    # PyTorch warns that TorchScript, which torch-spex is written for, will go
-    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
-    # featomic computes in 64 bits, also where JAX is in its 32-bit mode
-    pytest.mark.filterwarnings("ignore:the data is float64:UserWarning"),
-]
+# featomic computes in 64 bits, also where JAX is in its 32-bit mode
+pytestmark = pytest.mark.filterwarnings("ignore:the data is float64:UserWarning")
 
 RADIUS, MAX_ANGULAR, MAX_RADIAL, ACCURACY = 4.0, 2, 2, 1e-9
 
