@@ -10,18 +10,20 @@ DEMO := .venv/demo
 TEST := .venv/test
 OLDEST := .venv/oldest
 NEWEST := .venv/newest
+METATRAIN := .venv/metatrain
 
 # Pyright comes with its own Node.js; it need not ask the network for a newer version.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-newest lint format benchmarks clean
+.PHONY: help demo test test-oldest test-newest interop-metatrain lint format benchmarks clean
 
 help:
 	@echo "make demo         train the ethanol model of notebooks/ethanol"
 	@echo "make test         lint, then run all tests (CPython >= 3.11)"
 	@echo "make test-oldest  run all tests on the oldest supported versions: JAX 0.4.38"
 	@echo "make test-newest  run all tests on the newest: JAX 0.12 (CPython >= 3.12)"
+	@echo "make interop-metatrain  train with metatrain on data written here, and read it back"
 	@echo "make lint         check style, types and the direction of imports"
 	@echo "make format       rewrite the files in the project's style"
 	@echo "make benchmarks   run all benchmarks"
@@ -38,6 +40,9 @@ test-oldest: $(OLDEST)/.stamp
 
 test-newest: $(NEWEST)/.stamp
 	$(NEWEST)/bin/python -m pytest -n 2 $(PYTEST_ARGS)
+
+interop-metatrain: $(METATRAIN)/.stamp
+	$(METATRAIN)/bin/python -m pytest tests/with_metatrain $(PYTEST_ARGS)
 
 lint: $(TEST)/.stamp
 	$(TEST)/bin/ruff check .
@@ -80,3 +85,6 @@ $(OLDEST)/.stamp: pyproject.toml tests/oldest.txt
 # JAX 0.11 and later need CPython 3.12.
 $(NEWEST)/.stamp: pyproject.toml
 	$(call environment,12,--editable '.[suite]')
+
+$(METATRAIN)/.stamp: pyproject.toml
+	$(call environment,11,--editable '.[with-metatrain]')

@@ -25,6 +25,15 @@ def x64(request: pytest.FixtureRequest) -> Iterator[bool]:
         yield request.param
 
 
+@pytest.fixture(autouse=True)
+def _same_precision() -> Iterator[None]:
+    """A page of the docs that enables 64 bits does so for itself."""
+    before = jax.config.jax_enable_x64
+    yield
+    if jax.config.jax_enable_x64 != before:
+        jax.config.update("jax_enable_x64", before)
+
+
 @pytest.fixture
 def compiled(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], int]]:
     """A function that gives the number of programs compiled since its last call."""

@@ -41,7 +41,7 @@ def compute(calculator: str, frames: Sequence[Any], gradients: Any) -> mts.Tenso
     """What featomic computes, as a map of this library."""
     made = getattr(featomic, calculator)(**OPTIONS)
     computed = made.compute(list(frames), gradients=list(gradients))
-    return mts.TensorMap.load_buffer(computed.save_buffer())
+    return mts.interop.from_metatensor(computed)
 
 
 def function_of(

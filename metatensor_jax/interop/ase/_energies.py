@@ -34,8 +34,10 @@ def energies(
 ) -> TensorMap:
     r"""The energies that frames know, with forces and stress as stored gradients.
 
-    The result is what metatrain calls an energy target: the key ``_``, samples
-    ``[system]``, the property ``energy``, and
+    The result has the labels of metatrain's energy targets (there, the samples of
+    ``positions`` are ``[sample, atom]``, and
+    :func:`metatensor_jax.interop.metatrain.write_dataset` takes care of that): the key
+    ``_``, samples ``[system]``, the property ``energy``, and
 
     - the gradient ``positions``, minus the forces: samples ``[sample, system, atom]``,
       the component ``xyz``, in eV/Å;

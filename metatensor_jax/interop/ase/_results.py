@@ -22,11 +22,11 @@ def results(numbered: Frames, tensor: TensorMap) -> list[dict[str, Any]]:
     energies = np.asarray(block.values)[rows, 0].tolist()
     found = [{"energy": energy, "free_energy": energy} for energy in energies]
     if block.has_gradient("positions"):
-        forces = numbered.split(-_by_positions(numbered, block, rows))
+        forces = numbered.split(-by_positions(numbered, block, rows))
         for of_frame, array in zip(found, forces, strict=True):
             of_frame["forces"] = array
     if block.has_gradient("strain"):
-        strains = _by_strain(block)[rows]
+        strains = by_strain(block)[rows]
         for of_frame, frame, array in zip(found, numbered.frames, strains, strict=True):
             if frame.cell.volume > 0:
                 # which symmetrizes it
@@ -60,7 +60,7 @@ def one_for_each(tensor: TensorMap, systems: Labels) -> Any:
     return block.values
 
 
-def _by_positions(numbered: Frames, block: TensorBlock, rows: np.ndarray) -> np.ndarray:
+def by_positions(numbered: Frames, block: TensorBlock, rows: np.ndarray) -> np.ndarray:
     """The gradient by positions, of all atoms of all frames."""
     gradient = block.gradient("positions")
     _components_of("positions", gradient)
@@ -85,7 +85,7 @@ def _by_positions(numbered: Frames, block: TensorBlock, rows: np.ndarray) -> np.
     return dense
 
 
-def _by_strain(block: TensorBlock) -> np.ndarray:
+def by_strain(block: TensorBlock) -> np.ndarray:
     """The gradient by strain, for each row of the block."""
     gradient = block.gradient("strain")
     order = _components_of("strain", gradient)
