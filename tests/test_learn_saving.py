@@ -207,6 +207,25 @@ def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["model.mjm"]
 
 
+def test_labels_and_maps_are_printed_in_one_line() -> None:
+    class Holder(eqx.Module):
+        keys: Labels
+        one: Labels
+        tensor: TensorMap
+        block: mts.TensorBlock
+
+    block = mts.block_from_array(np.ones((2, 1), "f4"))
+    holder = Holder(KEYS, Labels.single(), TensorMap(KEYS, [block] * 3), block)
+    assert str(holder).partition("Holder(")[2] == (
+        "\n"
+        "  keys=Labels(center_type, o3_lambda: 3 entries),\n"
+        "  one=Labels(_=0),\n"
+        "  tensor=TensorMap(center_type, o3_lambda: 3 blocks),\n"
+        "  block=TensorBlock([2,1])\n"
+        ")"
+    )
+
+
 @pytest.mark.parametrize("damage", ["cut", "text", "other", "newer", "member"])
 def test_damaged_files(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "model.mjm"

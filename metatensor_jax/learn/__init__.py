@@ -1,6 +1,6 @@
 """Machine learning on maps, with Equinox. Needs the extra ``learn``."""
 
-from . import nn as nn
+from . import _printing as _printing, nn as nn
 from ._fit import Epoch as Epoch, Fitted as Fitted, fit as fit
 from ._losses import (
     errors as errors,
