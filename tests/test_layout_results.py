@@ -442,7 +442,7 @@ OPERATIONS: dict[str, Operation] = {
     "remove gradients": lambda b, _: mts.remove_gradients(b["x"]),
     # --- functions of rows ---
     "map": lambda b, _: mts.map_rows(_steep, b["x"]),
-    "norm": lambda b, _: mts.map_rows(_norm, b["x"], properties=[ONE] * 3),
+    "norm": lambda b, _: mts.map_rows(_norm, b["x"], properties=ONE),
     "map of two": lambda b, _: mts.map_rows(_ratio, b["x"], b["y"]),
     "modules": lambda b, _: MODULES(b["x"]),
     # --- all together ---

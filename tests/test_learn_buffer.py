@@ -251,3 +251,20 @@ BAD = [
 def test_bad_input(make: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         make()
+
+
+def test_a_model_as_labels_of_an_optimizer() -> None:
+    """Optax calls whatever can be called (equinox #193, #794)."""
+    keys = mts.Labels("center_type", [[1], [8]])
+    model = nn.Linear(keys, 3, 1, key=jax.random.key(0))
+    params = eqx.filter(model, eqx.is_array)
+    labels = jax.tree.map(lambda a: "w" if a.ndim == 2 else "b", params)
+    transforms = {"w": optax.sgd(0.1), "b": optax.set_to_zero()}
+    with pytest.raises(TypeError, match="`lambda _: labels`"):
+        optax.multi_transform(transforms, labels).init(params)
+    optimizer = optax.multi_transform(transforms, lambda _: labels)
+    ones = jax.tree.map(jnp.ones_like, params)
+    updates, _ = optimizer.update(ones, optimizer.init(params), params)
+    for layer in updates.module_map.modules:
+        assert float(layer.weight[0, 0]) == pytest.approx(-0.1)
+        assert float(layer.bias[0]) == 0.0

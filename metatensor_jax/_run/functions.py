@@ -45,7 +45,7 @@ class Number:
     value: Any
 
 
-_DATA = (np.ndarray, jax.Array, Number)
+_DATA = (np.ndarray, np.generic, jax.Array, Number)
 
 
 class StaticValue(NamedTuple):

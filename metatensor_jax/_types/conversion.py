@@ -100,7 +100,7 @@ def check_fits(array: Any) -> None:
     Whole numbers may fit. A single number is rounded to the precision of what it is
     combined with, as one of Python is.
     """
-    if not isinstance(array, np.ndarray) or not is_narrowed(array.dtype):
+    if not isinstance(array, (np.ndarray, np.generic)) or not is_narrowed(array.dtype):
         return
     if array.dtype.kind in "iu":
         limits = np.iinfo(_held(array.dtype))

@@ -7,24 +7,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._types.arrays import is_array, is_tracer
 from .._types.block import TensorBlock
 from .._types.context import in_block
-from .._types.errors import MetatensorError, TracedLabelsError
-from .._types.foreign import type_of
+from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.tensor import TensorMap
-from ..operations.checks import check_not_batched
+from ._checks import check_data
 from ._torch import to_torch
 
 Package = Literal["core", "torch"]
 Arrays = Literal["numpy", "torch"]
 
 _MODULES = {"core": "metatensor", "torch": "metatensor.torch"}
-_INSTEAD = {
-    "PaddedBatch": ": undo the padding first, `layout.unpad(batch)`",
-    "StackedMap": ": take its blocks apart first, `stacked.unstack()`",
-}
 
 
 def to_metatensor(
@@ -75,7 +69,7 @@ def to_metatensor(
     [[2.0], [2.0]]
     """
     kind = _check_options(package, arrays)
-    _check_data(data)
+    check_data("to_metatensor", data, (TensorMap, TensorBlock, Labels))
     writer = _Writer(package, kind, copy)
     if isinstance(data, Labels):
         return writer.labels(data, "cpu")
@@ -95,47 +89,6 @@ def _check_options(package: str, arrays: str | None) -> str:
             "take package='core'"
         )
     return arrays or ("torch" if package == "torch" else "numpy")
-
-
-def _check_data(data: Any) -> None:
-    """Raise unless this is one of our objects, and all of it is known on the host."""
-    if isinstance(data, Labels):
-        if not data.is_static:
-            raise TracedLabelsError("to_metatensor", data.names)
-    elif isinstance(data, TensorBlock):
-        _check_block("the block", data)
-    elif isinstance(data, TensorMap):
-        for key, block in data.items():
-            _check_block(f"the block {key.print()}", block)
-    else:
-        raise TypeError(
-            "`data` must be a metatensor_jax TensorMap, TensorBlock or Labels, not "
-            f"{_not_ours(data)}"
-        )
-
-
-def _not_ours(data: Any) -> str:
-    given = type_of(data, qualified=True)
-    ours = given.partition(".")[0] == __name__.partition(".")[0]
-    return given + (_INSTEAD.get(type(data).__name__, "") if ours else "")
-
-
-def _check_block(what: str, block: TensorBlock) -> None:
-    for where, part in block._walk():
-        if not part.samples.is_static:
-            raise TracedLabelsError("to_metatensor", part.samples.names)
-        if is_tracer(part.values):
-            raise TypeError(
-                f"to_metatensor needs data, but the values of {what}{where} are "
-                "traced: they are only known when the program runs. Convert maps "
-                "outside of `jax.jit`, `jax.grad` and the like"
-            )
-        if not is_array(part.values):
-            raise TypeError(
-                f"the values of {what}{where} must be an array, not "
-                f"{type_of(part.values, qualified=True)}"
-            )
-    check_not_batched(what, block)
 
 
 class _Writer:

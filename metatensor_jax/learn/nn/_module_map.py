@@ -20,7 +20,7 @@ from ...operations.checks import check_type
 from ...operations.rows import map_rows
 from ._absent import absent_member
 from ._calling import Keyed, on_row, row_keys, typed_key
-from ._options import listed, module_of, result_properties
+from ._options import check_is_map, listed, module_of, result_properties
 from ._state import apply_with_state
 
 
@@ -123,7 +123,7 @@ class ModuleMap(eqx.Module):
             fit to what a module gives, a module that needs a state and has none, or one
             that mixes rows of a block with gradients or padding
         """
-        check_type(tensor, "tensor", TensorMap)
+        check_is_map(tensor)
         key = None if key is None else typed_key(key)
         if state is not None:
             return apply_with_state(self, tensor, state, key)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import equinox as eqx
+
 from ..._types.entry import LabelsEntry
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
+from ..._types.tensor import TensorMap
 from ...operations.checks import check_ours, check_type
 
 
@@ -73,6 +76,17 @@ def listed(labels: Sequence[Labels] | Labels | None, n: int) -> list[Labels] | N
     for i, own in enumerate(of_each):
         check_type(own, f"out_properties[{i}]", Labels)
     return of_each
+
+
+def check_is_map(value: object) -> None:
+    """Raise unless a module is called with a map."""
+    if isinstance(value, eqx.Module):
+        raise TypeError(
+            f"a model takes a map, not a {type(value).__name__}. Optax takes all that "
+            "can be called for a function: give labels or masks that are a model as "
+            "`lambda _: labels`"
+        )
+    check_type(value, "tensor", TensorMap)
 
 
 def result_properties(size: int, labels: Labels | None) -> Labels:

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from ..._types.labels import Labels
 from ..._types.tensor import TensorMap
 from ...layout import StackedMap, stack_blocks
-from ...operations.checks import check_ours
 from ._module_map import (
     ModuleMap,
     apply_to_row,
@@ -23,6 +22,7 @@ from ._module_map import (
     result_properties,
     result_size,
 )
+from ._options import check_is_map
 
 
 class StackedModuleMap(eqx.Module):
@@ -72,8 +72,8 @@ class StackedModuleMap(eqx.Module):
 
     def __call__(self, tensor: StackedMap | TensorMap) -> StackedMap | TensorMap:
         """Apply to each block the module of its key: the same kind of map comes out."""
-        check_ours(tensor, "tensor")
-        if isinstance(tensor, TensorMap):
+        if not isinstance(tensor, StackedMap):
+            check_is_map(tensor)
             return self(stack_blocks(tensor)).unstack()
         groups, args, properties = [], [], [Labels.single()] * len(tensor)
         at = [module_of(self.in_keys, key) for key in tensor.keys]

@@ -12,12 +12,11 @@ from ..._types.arrays import Array
 from ..._types.errors import NotEqualError
 from ..._types.labels import Labels, first_difference
 from ..._types.tensor import TensorMap
-from ...operations.checks import check_type
 from ._buffer import Buffer
 from ._map_module import MapModule
 from ._module_map import ModuleMap
 from ._moments import Moments, find_moments
-from ._options import find_invariant, module_of
+from ._options import check_is_map, find_invariant, module_of
 
 
 class Standardize(MapModule):
@@ -115,7 +114,7 @@ class Standardize(MapModule):
         return ModuleMap(in_keys, modules, properties)(tensor)
 
     def _check(self, tensor: TensorMap) -> None:
-        check_type(tensor, "tensor", TensorMap)
+        check_is_map(tensor)
         properties = self.module_map.out_properties or []
         for entry, block in tensor.items():
             known = properties[module_of(self.module_map.in_keys, entry)]
