@@ -6,10 +6,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs" / "interop").glob("*.md"))
+#: those whose first line says what they need; others are not meant to run
+PAGES = sorted(
+    page
+    for page in (ROOT / "docs").rglob("*.md")
+    if page.read_text().startswith("<!-- needs:")
+)
 _NEEDS = re.compile(r"<!-- needs:([\w. ]*)-->\n")
 _CODE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -28,7 +34,9 @@ def test_pages_run(page: Path, monkeypatch: pytest.MonkeyPatch):
     names: dict[str, Any] = {}
     found = list(_CODE.finditer(text))
     assert found
-    for code in found:
-        # tracebacks name the line of the page
-        before = "\n" * text.count("\n", 0, code.start(1))
-        exec(compile(before + code[1], str(page), "exec"), names)
+    # as users have it
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        for code in found:
+            # tracebacks name the line of the page
+            before = "\n" * text.count("\n", 0, code.start(1))
+            exec(compile(before + code[1], str(page), "exec"), names)

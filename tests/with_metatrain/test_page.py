@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pages import INTEROP, fences
 from runs import mtt
 
 import metatensor_jax as mts
@@ -16,16 +16,17 @@ from metatensor_jax.interop import ase as structures
 
 pytest.importorskip("metatrain", exc_type=ImportError)
 
+PAGE = Path(__file__).parent.parent.parent / "docs" / "interop" / "metatrain.md"
+
 
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    page = INTEROP / "metatrain.md"
-    codes = fences(page, "python|bash")
+    codes = re.findall(r"^```(python|bash)\n(.*?)^```", PAGE.read_text(), re.S | re.M)
     assert [kind for kind, _ in codes].count("bash") == 2
     names: dict[str, Any] = {}
     for kind, code in codes:
         if kind == "python":
-            exec(compile(code, str(page), "exec"), names)
+            exec(compile(code, str(PAGE), "exec"), names)
             continue
         for command in code.strip().splitlines():
             assert command.startswith("mtt ")
