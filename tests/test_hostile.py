@@ -209,3 +209,91 @@ def test_nothing_is_computed_for_no_rows() -> None:
     with jax.debug_nans(True):
         out = mts.map_rows(lambda row: jnp.sqrt(row - 2), empty)
     assert out.shape == (0, 2)
+
+
+def losses_of(dtype: str, *values: float) -> TensorMap:
+    return TensorMap(Labels.single(), [block_of(np.array([values], dtype))])
+
+
+def test_losses_do_not_narrow_or_overflow() -> None:
+    from metatensor_jax import learn
+
+    a, b = losses_of("f8", -1e5 + 0.003, 0), losses_of("f8", -1e5, 0)
+    with pytest.raises(TypeError, match="would narrow"):
+        learn.mean_squared(a, b)
+    with pytest.raises(TypeError, match="not of int32"):
+        learn.mean_squared(losses_of("i4", 1, 2), losses_of("i4", 1, 3))
+    large = np.full((70_000, 2), 1, "f2")
+    ones, zeros = (
+        TensorMap(Labels.single(), [block_of(x)]) for x in (large, 0 * large)
+    )
+    assert float(learn.mean_squared(ones, zeros)) == 1.0
+    assert learn.errors(ones, zeros)["values"]["rmse"] == pytest.approx(1.0)
+
+
+def test_losses_of_padded_maps_compare_labels() -> None:
+    from metatensor_jax import learn
+
+    rows = Labels(["system", "atom"], [[0, 0], [1, 0], [1, 1]])
+    turned = Labels(rows.names, rows.values[::-1])
+    one = Labels.range("e", 1)
+    values = np.array([[1], [2], [3]], "f4")
+    a = TensorMap(Labels.single(), [TensorBlock(values, rows, [], one)])
+    b = TensorMap(Labels.single(), [TensorBlock(values[::-1], turned, [], one)])
+    layout = mts.Layout.fit(a, systems=2)
+    a, b = layout.pad(a).tensors, layout.pad(b).tensors
+    with pytest.raises(mts.NotEqualError, match="the samples of padded maps differ"):
+        learn.mean_squared(a, b)
+    assert np.isnan(jax.jit(learn.mean_squared)(a, b))
+    assert float(jax.jit(learn.mean_squared)(a, a)) == 0.0
+
+
+def test_models_hold_what_can_be_saved(tmp_path: Any) -> None:
+    from metatensor_jax import learn
+
+    with pytest.raises(mts.MetatensorError, match="complex, which can not be saved"):
+        learn.save(tmp_path / "x", {"c": 1 + 2j})
+    learn.save(tmp_path / "x", {"a": "no"})
+    with pytest.raises(mts.MetatensorError, match="is 3 in the model, but 'no'"):
+        learn.load(tmp_path / "x", {"a": 3})
+
+    class ByKey(eqx.Module):
+        in_keys: Labels
+        weight: jax.Array
+
+    learn.save(tmp_path / "m", ByKey(Labels("k", [[1], [8]]), jnp.array([1.0, 8.0])))
+    other = ByKey(Labels("k", [[8], [1]]), jnp.zeros(2))
+    with pytest.raises(mts.MetatensorError, match="in_keys are"):
+        learn.load(tmp_path / "m", other)
+
+
+def test_infinity_is_tolerated_by_nothing(tmp_path: Any) -> None:
+    from metatensor_jax._cli.main import main
+
+    for name, value in (("a", 1.0), ("b", np.inf), ("c", np.nan)):
+        mts.save(tmp_path / f"{name}.mts", losses_of("f8", value, 0))
+    a, b, c = (str(tmp_path / f"{name}.mts") for name in "abc")
+    assert [main(["diff", "--rtol", "1e-6", x, b]) for x in (a, b, c)] == [1, 0, 1]
+
+
+def test_components_that_moved_do_not_go_unturned() -> None:
+    from metatensor_jax import o3
+
+    xyz = Labels.range("xyz", 3)
+    block = TensorBlock(
+        np.ones((1, 3, 1), "f4"), Labels.range("s", 1), [xyz], P.range("p", 1)
+    )
+    moved = TensorMap(Labels.single(), [block]).components_to_properties("xyz")
+    with pytest.raises(mts.MetatensorError, match="rotate first"):
+        o3.rotate(moved, np.eye(3))
+
+
+def test_devices_are_no_files() -> None:
+    with pytest.raises(ValueError, match="it is a device"):
+        mts.load("/dev/zero")
+
+
+def test_pytorch_notes_signs() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.complex(torch.ones(1, 2), torch.full((1, 2), 3.0)).conj().imag
+    assert mts.block_from_array(x).values.tolist() == [[-3.0, -3.0]]

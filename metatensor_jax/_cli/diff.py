@@ -172,6 +172,7 @@ def _differences(x: np.ndarray, y: np.ndarray, tolerance: _Tolerance) -> np.ndar
         by = np.abs(x.astype(wide) - y.astype(wide))
         by = np.where(np.isnan(by), np.inf, by)
         tolerated = tolerance.atol + tolerance.rtol * np.abs(y.astype(wide))
+        tolerated = np.where(np.isfinite(x) & np.isfinite(y), tolerated, -1.0)
         # large integers can differ by less than floats can tell
         by = np.where(by == 0, np.finfo(np.float64).tiny, by)
         return np.where(equal | (by <= tolerated), 0.0, by)

@@ -76,9 +76,20 @@ def exact_structure(structure: Any) -> Any:
     return kind, _exact_metadata(metadata), children
 
 
+def _parts(value: Any) -> tuple[Any, ...] | None:
+    """What a container of metadata holds; None if it is none."""
+    if isinstance(value, (tuple, list, frozenset)):  # a list of the names of a dict
+        return tuple(value)
+    is_plain = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    if is_plain and type(value).__hash__ is None:  # what Equinox 0.13.0 makes
+        return tuple([getattr(value, x.name) for x in dataclasses.fields(value)])
+    return None
+
+
 def _exact_metadata(value: Any) -> Any:
-    if isinstance(value, (tuple, list)):
-        return type(value), tuple(map(_exact_metadata, value))
+    parts = _parts(value)
+    if parts is not None:
+        return type(value), tuple(map(_exact_metadata, parts))
     # classes of libraries, such as labels, say rightly when they are equal
     is_known = not isinstance(value, _PLAIN) and _root(type(value)) in _LIBRARIES
     return value if is_known and not callable(value) else StaticValue.of(value)
@@ -218,8 +229,9 @@ def _is_fixed_tree(structure: Any) -> bool:
 
 
 def _is_fixed_value(value: Any) -> bool:
-    if isinstance(value, (tuple, frozenset, list)):  # a list of the names of a dict
-        return all(map(_is_fixed_value, value))
+    parts = _parts(value)
+    if parts is not None:
+        return all(map(_is_fixed_value, parts))
     if isinstance(value, (*_PLAIN, ModuleType)):
         return True
     if not callable(value) and _root(type(value)) in _LIBRARIES:

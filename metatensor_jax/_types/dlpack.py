@@ -64,6 +64,9 @@ def as_array(values: Any, what: str) -> Any:
 
 
 def _by_dlpack(values: Any) -> Any:
+    # PyTorch gives numbers whose sign it has only noted as if it had not
+    if getattr(values, "is_neg", bool)():
+        values = values.resolve_neg()
     if is_on_host(values):
         try:
             return np.from_dlpack(values)

@@ -142,6 +142,8 @@ def opened(file: File, window: int = _WINDOW) -> Iterator[tuple[Source, str]]:
     path = as_path(file)
     with path.open("rb", buffering=0) as raw:
         found = os.fstat(raw.fileno())
+        if stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
+            raise ValueError(f"can not load '{path}': it is a device, not a file")
         if not stat.S_ISREG(found.st_mode):  # a pipe, in which nobody can go back
             yield Memory(memoryview(raw.readall())), str(path)
             return

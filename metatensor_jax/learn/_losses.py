@@ -19,10 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._plan.map import match_blocks
-from .._types.arrays import Array
+from .._run.sums import wide_dtype
+from .._types.arrays import Array, is_tracer
 from .._types.block import TensorBlock
 from .._types.context import in_block
-from .._types.errors import MetatensorError
+from .._types.conversion import check_not_narrowed, is_inexact
+from .._types.errors import MetatensorError, NotEqualError
 from .._types.structure import in_words
 from .._types.tensor import TensorMap
 from ..operations.checks import check_same_axes, check_same_keys, check_type
@@ -51,7 +53,8 @@ def mean_squared(
         the numbers of atoms for energies per atom. An array for all blocks, or one for
         each.
     :raises MetatensorError: maps that do not fit together, or weights that are not one
-        for each key
+        for each key. In a program, rows of padded maps with other labels make it NaN.
+    :raises TypeError: integers, and 64-bit numbers that JAX would narrow
 
     >>> import numpy as np
     >>> import metatensor_jax as mts
@@ -227,15 +230,42 @@ def _differences(
     """What each block is off by; zero in the rows of padding."""
     found = []
     for i, (a, b) in enumerate(blocks):
-        difference = jnp.asarray(a.values) - jnp.asarray(b.values)
+        difference = _numbers(a) - _numbers(b)
         mask = True if b.samples.is_static else _rows(b.mask, difference)
         difference = jnp.where(mask, difference, 0)
+        if not (a.samples.is_static and b.samples.is_static):
+            difference = _where_labels_agree(a, b, difference)
         if per is not None and name == _VALUES:
             each = per[i] if isinstance(per, (list, tuple)) else per
             # padding has no atoms, and nothing by zero has no derivative
             difference = difference / jnp.where(mask, _rows(each, difference), 1)
         found.append((difference, b))
     return found
+
+
+def _numbers(block: TensorBlock) -> jax.Array:
+    """The values, as wide as sums of them."""
+    if not is_inexact(block.dtype):
+        raise TypeError(
+            f"losses are of real or complex numbers, not of {block.dtype}: convert the "
+            "map with `.to(dtype=float)`"
+        )
+    check_not_narrowed(block.dtype)
+    return jnp.asarray(block.values).astype(wide_dtype(block.dtype))
+
+
+def _where_labels_agree(
+    a: TensorBlock, b: TensorBlock, difference: jax.Array
+) -> jax.Array:
+    """NaN for rows of samples that are data, and are not the same in both maps."""
+    same = (jnp.asarray(a.samples.values) == jnp.asarray(b.samples.values)).all(axis=1)
+    if not is_tracer(same) and not bool(same.all()):
+        i = int(same.argmin())
+        raise NotEqualError(
+            "the samples of padded maps differ: row "
+            f"{i} is {a.samples.entry(i).print()} and {b.samples.entry(i).print()}"
+        )
+    return jnp.where(_rows(same, difference), difference, jnp.nan)
 
 
 def _rows(numbers: Any, like: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ import jax
 
 from .._types.labels import Labels
 from ..layout import Layout
+from .nn import ModuleMap
 
 
 class Named(NamedTuple):
@@ -63,6 +64,4 @@ def _is_by_key(owner: Any, items: Sequence[Any]) -> bool:
 
 def _has_lists(owner: Any) -> bool:
     """Is it a module with something for each of its keys, one after the other?"""
-    # the arrays of a StackedModuleMap hold many keys each, in a fixed order
-    keys = getattr(owner, "in_keys", None)
-    return isinstance(keys, Labels) and not hasattr(owner, "groups")
+    return isinstance(owner, ModuleMap)

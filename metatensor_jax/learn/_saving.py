@@ -26,7 +26,7 @@ from ._names import Named, is_whole, named_leaves
 
 _FORMAT = "metatensor_jax model"
 _VERSION = 1
-_PLAIN = (bool, int, float, str, type(None))
+_PLAIN = {bool, int, float, str, type(None)}
 #: a model has fewer names than that; more are a damaged file
 _MAX_HEADER = 1 << 28
 
@@ -79,8 +79,13 @@ def save(file: AnyPath, model: Any) -> None:
         elif _is_array(value):
             header["arrays"][name] = {"member": len(arrays), **_described(value)}
             arrays.append(_as_numpy(name, value))
-        elif isinstance(value, _PLAIN):
+        elif type(value) in _PLAIN:
             header["values"][name] = value
+        elif not callable(value):
+            raise MetatensorError(
+                f"{name} is a {type(value).__name__}, which can not be saved: make it "
+                "an array, a number, text, or a static field"
+            )
     with replaced_file(file) as out, zipfile.ZipFile(out, "w") as archive:
         archive.writestr("model.json", json.dumps(header, indent=1))
         for i, array in enumerate(arrays):
@@ -160,7 +165,7 @@ def _decoded(archive: zipfile.ZipFile, member: int, like: Any) -> Any:
         return jax.random.wrap_key_data(bits, impl=str(jax.random.key_impl(like)))
     array = array.view(like.dtype) if array.dtype != like.dtype else array
     if isinstance(like, (np.ndarray, np.generic)):
-        return array
+        return array[()] if isinstance(like, np.generic) else array
     sharding = getattr(like, "sharding", None)
     return jax.device_put(array, sharding)
 
@@ -194,7 +199,7 @@ def _section(value: Any) -> str | None:
         return "layouts"
     if _is_array(value):
         return "arrays"
-    return "values" if isinstance(value, _PLAIN) else None
+    return "values" if type(value) in _PLAIN else None
 
 
 def _check_names(leaves: list[Named], header: Mapping[str, Any]) -> None:
@@ -224,6 +229,10 @@ def _restored(leaf: Named, header: Mapping[str, Any], archive: zipfile.ZipFile) 
     if isinstance(value, Layout):
         return Layout.from_json(saved)
     if section == "values":
+        if type(saved) is not type(value):
+            raise MetatensorError(
+                f"{name} is {value!r} in the model, but {saved!r} in the file"
+            )
         return saved
     if saved != {"member": saved["member"], **_described(value)}:
         raise MetatensorError(

@@ -12,6 +12,9 @@ from ._axes import Turning
 
 _SIGMA = re.compile(r"o3_sigma(_\d+)?")
 _LAMBDA = re.compile(r"o3_lambda(_\d+)?")
+#: dimensions that tell rows or columns apart which turn into each other
+_TURNS = re.compile(r"o3_.*|xyz(_\d+)?")
+_AXIS = re.compile(r"o3_mu(_\d+)?|xyz(_\d+)?")
 
 
 def is_pseudo(key: LabelsEntry) -> bool:
@@ -42,6 +45,12 @@ def check_degrees(
     :param given: what the caller says of components; a spherical one with another name
         may be the one that the key is about
     """
+    moved = [name for name in key.names if _AXIS.fullmatch(name)]
+    if moved:
+        raise MetatensorError(
+            f"the keys have {moved}, which are components of what turns as a whole: "
+            "rotate first, and move components to keys then"
+        )
     sizes = {labels.names[0]: len(labels) for labels in block.components}
     for name, degree in zip(key.names, key.values.tolist(), strict=True):
         mu = name.replace("lambda", "mu")
@@ -60,7 +69,7 @@ def check_degrees(
 def check_not_moved(block: TensorBlock) -> None:
     """Raise if samples or properties tell rows or columns apart that turn otherwise."""
     for axis, labels in (("samples", block.samples), ("properties", block.properties)):
-        moved = [name for name in labels.names if name.startswith("o3_")]
+        moved = [name for name in labels.names if _TURNS.fullmatch(name)]
         if moved:
             raise MetatensorError(
                 f"keys and components say how a block turns, but {moved} are in the "

@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import DTypeLike
 
+from ..._types.entry import as_int32
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
 
@@ -42,7 +43,7 @@ class Frames(NamedTuple):
                 "`systems` must have another number for each frame, but these are "
                 f"there several times: {unique[counts > 1].tolist()}"
             )
-        return cls(checked, numbers.astype(np.int32))
+        return cls(checked, as_int32(numbers))
 
     @classmethod
     def some(cls, frames: Sequence[Atoms]) -> Frames:

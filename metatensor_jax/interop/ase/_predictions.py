@@ -126,6 +126,21 @@ def with_tensors(
 
 def _cartesian(tensor: TensorMap, parts: dict[Any, np.ndarray]) -> np.ndarray:
     names = [[axis.names[0] for axis in block.components] for block in tensor]
+    for block in tensor:
+        for axis in block.components:
+            first = -(len(axis) // 2) if axis.names == ["o3_mu"] else 0
+            entries = np.arange(first, first + len(axis))
+            if axis.values[:, 0].tolist() != entries.tolist():
+                raise MetatensorError(
+                    f"the component '{axis.names[0]}' should have the entries "
+                    f"{entries.tolist()}, in this order, but it has "
+                    f"{axis.values[:, 0].tolist()}"
+                )
+            if axis.names[0].startswith("xyz") and len(axis) != 3:
+                raise MetatensorError(
+                    f"the component '{axis.names[0]}' should have 3 entries, not "
+                    f"{len(axis)}"
+                )
     if tensor.keys.names == ["_"] and names in ([[]], [["xyz"]], [["xyz_1", "xyz_2"]]):
         (values,) = parts.values()
         return values
