@@ -99,7 +99,8 @@ def from_polars(
     :param value: the column of values
     :param fill_value: what to take for elements that have no row; without, these raise
     :param gradients: the gradients by parameter, as maps that this function made of
-        their tables
+        their tables. Their first sample numbers the samples in the order of this table,
+        so give ``like`` for a table in another order
     :param like: a map with the names and labels to have; the axes are not named then
     :param gradient: the table is that of this gradient of ``like``
     :raises MetatensorError: what ``from_pandas`` raises it for; columns with nulls

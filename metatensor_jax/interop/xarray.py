@@ -109,7 +109,8 @@ def from_xarray(
     dimension; both are numbered from 0 on. Coordinates that are single numbers, which
     ``sel`` leaves behind, are not taken. Values are not copied.
 
-    :param data: an array, with its dimensions in any order; or a tree
+    :param data: an array, with its dimensions in any order; or a tree. Gradients in a
+        tree number the samples of their block: do not sort one without the other
     :param samples: the dimension of the samples
     :param properties: the dimension of the properties; all others are components, in
         their order
