@@ -297,3 +297,11 @@ def test_pytorch_notes_signs() -> None:
     torch = pytest.importorskip("torch")
     x = torch.complex(torch.ones(1, 2), torch.full((1, 2), 3.0)).conj().imag
     assert mts.block_from_array(x).values.tolist() == [[-3.0, -3.0]]
+
+
+@pytest.mark.parametrize("dtype", [">i4", ">f8", ">c16"])
+def test_byte_order_on_the_way_to_pytorch(dtype: str) -> None:
+    pytest.importorskip("torch")
+    block = mts.block_from_array(np.array([[1]], dtype))
+    theirs = mts.interop.to_metatensor(block, arrays="torch")
+    assert theirs.values.tolist() == [[1]]

@@ -238,6 +238,15 @@ def test_errors_of_the_loop() -> None:
 
     with pytest.raises(mts.MetatensorError, match="no batch in epoch 1"):
         run(iter([(X, X)]))
+    with pytest.raises(mts.MetatensorError, match=r"array of shape \(16, 1\)"):
+        learn.fit(
+            linear(),
+            [(X, X)],
+            lambda model, batch: jax.vmap(model)(batch[0]),
+            optax.sgd(0.1),
+            epochs=1,
+            progress=False,
+        )
     with pytest.raises(mts.MetatensorError, match="patience"):
         run([(X, X)], patience=2)
     with pytest.raises(FloatingPointError, match="the loss of epoch 0 is nan"):

@@ -87,7 +87,8 @@ def native(array: Any) -> Any:
     True
     """
     if isinstance(array, np.ndarray) and not array.dtype.isnative:
-        return array.astype(array.dtype.newbyteorder("="))
+        # by its name: what `newbyteorder` gives is equal, but not NumPy's own
+        return array.astype(np.dtype("=" + array.dtype.str[1:]))
     return array
 
 

@@ -73,7 +73,7 @@ def fit(
     optimizer: optax.GradientTransformation,
     *,
     epochs: int,
-    validation: Sequence[Any] = (),
+    validation: Iterable[Any] = (),
     patience: int | None = None,
     state: Any = None,
     progress: bool = True,
@@ -128,6 +128,7 @@ def fit(
     >>> round(float(fitted.model.weight[0, 0]), 1), len(fitted.history)
     (3.0, 200)
     """
+    validation = list(validation)
     if patience is not None and len(validation) == 0:
         raise MetatensorError(
             "`patience` counts epochs without a smaller validation loss: give "
@@ -138,7 +139,7 @@ def fit(
 
     @eqx.filter_jit
     def value_of(params: Any, batch: Any) -> jax.Array:
-        return loss(eqx.combine(params, static), batch)
+        return _checked(loss(eqx.combine(params, static), batch))
 
     @eqx.filter_jit
     def step(params: Any, state: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
@@ -171,6 +172,15 @@ def fit(
     bar.close()
     kept, last = (eqx.combine(x, static) for x in (best, params))
     return Fitted(kept, last, state, history)
+
+
+def _checked(value: Any) -> jax.Array:
+    """The loss, which must be one number."""
+    shape = getattr(value, "shape", None)
+    if shape != ():
+        found = type(value).__name__ if shape is None else f"an array of shape {shape}"
+        raise MetatensorError(f"the loss must be one number, but it is {found}")
+    return value
 
 
 def _mean(values: Sequence[jax.Array], what: str) -> float:

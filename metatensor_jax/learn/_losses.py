@@ -50,8 +50,8 @@ def mean_squared(
         as ``{"positions": 0.1}``: both maps have these stored
     :param key_weights: a weight for each key, in the order of ``target``; 1 if None
     :param per: what differences of the values are divided by, one number per sample:
-        the numbers of atoms for energies per atom. An array for all blocks, or one for
-        each.
+        the numbers of atoms for energies per atom, none of them zero. An array for all
+        blocks, or one for each.
     :raises MetatensorError: maps that do not fit together, or weights that are not one
         for each key. In a program, rows of padded maps with other labels make it NaN.
     :raises TypeError: integers, and 64-bit numbers that JAX would narrow
