@@ -58,14 +58,17 @@ def make_map(
     return TensorMap(keys, blocks, info)
 
 
-def _kind(structure: BlockStructure) -> tuple:
+def _kind(structure: BlockStructure) -> list:
     """What must be the same for all blocks of a map: all names."""
-    return (
-        structure.sample_names,
-        structure.properties._names,
-        [labels._names for labels in structure.components],
-        [(name, _kind(gradient)) for name, gradient in structure.gradients],
-    )
+    return [
+        (
+            path,
+            part.sample_names,
+            part.properties._names,
+            [labels._names for labels in part.components],
+        )
+        for path, part in structure.walk()
+    ]
 
 
 def _fits(

@@ -55,10 +55,24 @@ def _write_block(
     encode: Callable[[Labels], Parts],
     folder: str,
     block: TensorBlock,
-    depth: int = 0,
 ) -> None:
-    if depth > MAX_DEPTH:
-        raise ValueError(f".mts files hold gradients {MAX_DEPTH} deep, not {depth}")
+    """A block and its gradients, each in a folder of its own."""
+    for path, part in block._walk():
+        if len(path) > MAX_DEPTH:
+            raise ValueError(
+                f".mts files hold gradients {MAX_DEPTH} deep, not {len(path)}"
+            )
+        inside = folder + "".join([f"gradients/{name}/" for name in path])
+        _write_part(writer, encode, inside, part, is_gradient=bool(path))
+
+
+def _write_part(
+    writer: Writer,
+    encode: Callable[[Labels], Parts],
+    folder: str,
+    block: TensorBlock,
+    is_gradient: bool,
+) -> None:
     samples, components, properties = block.samples, block.components, block.properties
     _check_shape(folder, block.shape, [samples, *components, properties])
     # so that arrays of a mapped file are what JAX uses without a copy, on CPUs
@@ -66,8 +80,5 @@ def _write_block(
     writer.add(f"{folder}samples.npy", *encode(samples))
     for i, labels in enumerate(components):
         writer.add(f"{folder}components/{i}.npy", *encode(labels))
-    if depth == 0:
+    if not is_gradient:  # which has those of its values
         writer.add(f"{folder}properties.npy", *encode(properties))
-    for name, gradient in block.gradients():
-        inside = f"{folder}gradients/{name}/"
-        _write_block(writer, encode, inside, gradient, depth + 1)

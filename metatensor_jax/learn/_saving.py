@@ -60,32 +60,29 @@ def save(file: AnyPath, model: Any) -> None:
         "format": _FORMAT,
         "version": _VERSION,
         "metatensor_jax": __version__,
-        "arrays": {},
-        "labels": {},
-        "layouts": {},
-        "values": {},
+        **{section: {} for section in _SECTIONS},
     }
     arrays: list[np.ndarray] = []
     for name, value, _ in named_leaves(model):
-        if isinstance(value, Labels):
+        section, entry = _section(value), value
+        if section == "labels":
             if not value.is_static:
                 raise MetatensorError(
                     f"the labels {name} are traced: they are no model"
                 )
             entry = {"names": value.names, "values": value.values.tolist()}
-            header["labels"][name] = entry
-        elif isinstance(value, Layout):
-            header["layouts"][name] = value.to_json()
-        elif _is_array(value):
-            header["arrays"][name] = {"member": len(arrays), **_described(value)}
+        elif section == "layouts":
+            entry = value.to_json()
+        elif section == "arrays":
+            entry = {"member": len(arrays), **_described(value)}
             arrays.append(_as_numpy(name, value))
-        elif type(value) in _PLAIN:
-            header["values"][name] = value
-        elif not callable(value):
+        elif section is None and not callable(value):
             raise MetatensorError(
                 f"{name} is a {type(value).__name__}, which can not be saved: make it "
                 "an array, a number, text, or a static field"
             )
+        if section is not None:
+            header[section][name] = entry
     with replaced_file(file) as out, zipfile.ZipFile(out, "w") as archive:
         archive.writestr("model.json", json.dumps(header, indent=1))
         for i, array in enumerate(arrays):

@@ -311,8 +311,7 @@ def _at_keys(tensor: TensorMap, keys: Labels, other: TensorMap) -> TensorMap:
 
 
 def _check_scalar(value: Any, what: str) -> None:
-    number = isinstance(value, (bool, int, float, complex, np.generic))
-    if not number and not (is_array(value) and value.ndim == 0):
+    if not _is_number(value):
         raise TypeError(
             f"{what}, not {type_of(value, qualified=True)}"
             f"{display.shape(value) if is_array(value) else ''}"
