@@ -26,7 +26,7 @@ from featomic import SoapPowerSpectrum
 from timing import verdict
 
 import metatensor_jax as mts
-from metatensor_jax.learn import ModuleMap, StackedModuleMap
+from metatensor_jax.learn import ModuleMap
 
 TYPES = [1, 6, 7, 8, 9]
 FEATURES = {
@@ -410,76 +410,6 @@ def torch_epoch(model: ModuleMap, batches: list[Data], first_loss: float) -> Non
     line("metatensor-learn with Torch, the best of three epochs", f"{total:.1f}", "-")
 
 
-# === stacked blocks ==================================================================
-
-
-def stacked(n_blocks: int = 512, n_samples: int = 100, n_features: int = 16) -> None:
-    """A linear layer for each of many small blocks, with its backward pass."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(n_blocks, n_samples, n_features)).astype(np.float32)
-    keys = mts.Labels.range("key", n_blocks)
-    labels = mts.Labels.range("sample", n_samples), mts.Labels.range("p", n_features)
-    blocks = [mts.TensorBlock(values, labels[0], [], labels[1]) for values in x]
-    tensor = mts.TensorMap(keys, blocks).to(arrays="jax")
-    random_keys = jax.random.split(jax.random.key(0), n_blocks)
-    layers = [eqx.nn.Linear(n_features, n_features, key=key) for key in random_keys]
-    model = ModuleMap(keys, layers)
-
-    def by_einsum(parameters: Any, x: Any) -> Any:
-        weights, biases = parameters
-        return jnp.einsum("bsp,bqp->bsq", x, weights) + biases[:, None]
-
-    def by_vmap(parameters: Any, x: Any) -> Any:
-        apply = jax.vmap(lambda row, weight, bias: weight @ row + bias, (0, None, None))
-        return jax.vmap(apply)(x, *parameters)
-
-    def prepare(model: Any, argument: Any) -> tuple[Callable[[], Any], float]:
-        """A jitted forward and backward pass, and how long its first call takes."""
-        arrays, static = eqx.partition(model, eqx.is_inexact_array)
-
-        def forward(arrays: Any, x: Any) -> list[Any]:
-            return jax.tree.leaves(eqx.combine(arrays, static)(x))
-
-        @jax.jit
-        def both(arrays: Any, x: Any, cotangents: Any) -> Any:
-            values, pull = jax.vjp(lambda arrays: forward(arrays, x), arrays)
-            return pull(cotangents)[0], values
-
-        # given, because XLA can spend as much on the sum of a loss as on all the rest
-        shapes = jax.eval_shape(forward, arrays, argument)
-        cotangents = [jnp.ones(shape.shape, shape.dtype) for shape in shapes]
-        first = seconds(both, arrays, argument, cotangents)
-        return lambda: both(arrays, argument, cotangents), first
-
-    one_map, array = mts.stack_blocks(tensor), jnp.asarray(x)
-    parameters = tuple(
-        jnp.stack([getattr(y, name) for y in layers]) for name in ("weight", "bias")
-    )
-    one_by_one, compile_one = prepare(model, tensor)
-    together, compile_all = prepare(StackedModuleMap(model), one_map)
-    bare, compile_bare = prepare(eqx.Partial(by_einsum, parameters), array)
-    mapped, _ = prepare(eqx.Partial(by_vmap, parameters), array)
-    for mine, other in zip(*map(jax.tree.leaves, (together(), bare())), strict=True):
-        np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-2)
-    # each by itself: in a training loop a step finds its own data in the caches
-    times = [best(call)[0] for call in (one_by_one, together, bare, mapped)]
-    print(
-        f"\n{n_blocks} blocks of {n_samples} samples, {n_features} to {n_features} "
-        "features: forward and backward"
-    )
-    names = "block by block", "stacked", "bare arrays, einsum", "bare arrays, vmap"
-    for name, time_of in zip(names, times, strict=True):
-        line(name, f"{1e3 * time_of:.2f} ms")
-    ratio = times[0] / times[1]
-    holds = verdict("at least 4", ratio >= 4)
-    line("block by block / stacked", f"{ratio:.1f}", holds)
-    line("stacked / einsum", f"{times[1] / times[2]:.2f}")
-    line("first call, block by block", f"{compile_one:.2f} s")
-    holds = verdict("less than 1 s", compile_all < 1)
-    line("first call, stacked", f"{compile_all:.2f} s", holds)
-    line("first call, einsum", f"{compile_bare:.2f} s")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--batches", type=int, default=500)
@@ -493,7 +423,6 @@ def main() -> None:
     )
     for n_systems in (8, 64):
         step_and_transfer(data, n_systems)
-    stacked()
     epoch(data, 8, n_batches)
 
 

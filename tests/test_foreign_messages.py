@@ -85,7 +85,10 @@ CALLS: dict[str, tuple[str, Callable[[Any], Any]]] = {
         lambda t: nn.Linear(x.keys, 2, out_properties=t, key=jax.random.key(0)),
     ),
     "linear keys": ("Labels", lambda t: nn.Linear(t, 2, 2, key=jax.random.key(0))),
-    "stacked module": ("TensorMap", nn.StackedModuleMap(mapped)),
+    "stacked modules": (
+        "TensorMap",
+        nn.ModuleMap(x.keys, nn.StackedModules([module] * 3)),
+    ),
     # and the other way
     "to_metatensor": ("TensorMap", to_metatensor),
 }

@@ -202,11 +202,12 @@ def test_python_values_in_args_stay_python_values(compile_it: bool) -> None:
 @pytest.mark.parametrize("compile_it", [False, True])
 def test_the_inference_flag_of_dropout_works(stacked: bool, compile_it: bool) -> None:
     eqx = pytest.importorskip("equinox")
-    from metatensor_jax.learn import ModuleMap, StackedModuleMap
+    from metatensor_jax.learn import ModuleMap, StackedModules
 
-    model = ModuleMap(mts.Labels.single(), [eqx.nn.Dropout(0.5, inference=True)])
-    if stacked:
-        model = StackedModuleMap(model)
+    modules = [eqx.nn.Dropout(0.5, inference=True)]
+    model = ModuleMap(
+        mts.Labels.single(), StackedModules(modules) if stacked else modules
+    )
     call = eqx.filter_jit(model) if compile_it else model
     np.testing.assert_array_equal(values(call(make())), X)
 
@@ -335,8 +336,8 @@ def test_stacked_modules_tell_equal_python_values_apart() -> None:
 
     keys = mts.Labels.range("key", 2)
     tensor = mts.TensorMap(keys, [mts.block_from_array(X)] * 2)
-    model = learn.ModuleMap(keys, [Signed(0.0), Signed(-0.0)])
-    for one in (model, learn.StackedModuleMap(model)):
-        plus, minus = one(tensor)
+    modules = [Signed(0.0), Signed(-0.0)]
+    for one in (modules, learn.StackedModules(modules)):
+        plus, minus = learn.ModuleMap(keys, one)(tensor)
         np.testing.assert_array_equal(plus.values, X)
         np.testing.assert_array_equal(minus.values, -X)

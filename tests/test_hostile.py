@@ -18,7 +18,7 @@ from builders import enable_x64
 
 import metatensor_jax as mts
 from metatensor_jax import Labels, TensorBlock, TensorMap
-from metatensor_jax.learn.nn import ModuleMap, StackedModuleMap
+from metatensor_jax.learn.nn import ModuleMap, StackedModules
 
 P = Labels.range("p", 2)
 
@@ -74,7 +74,7 @@ def test_functions_that_are_equal_but_differ(jit: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [ModuleMap, lambda *x: StackedModuleMap(ModuleMap(*x))]
+    "kind", [ModuleMap, lambda keys, x: ModuleMap(keys, StackedModules(x))]
 )
 def test_modules_that_are_equal_but_differ(kind: Any) -> None:
     x, weight = two(), jnp.full((), 2.0)
@@ -196,11 +196,10 @@ def test_arguments_that_a_function_must_know(jit: bool) -> None:
 def test_stacked_modules_transfer_what_they_need() -> None:
     x = two().to(arrays="jax")
     layers = [eqx.nn.Linear(2, 2, key=jax.random.key(i)) for i in range(2)]
-    model = ModuleMap(x.keys, layers)
-    of_all, together = StackedModuleMap(model), mts.stack_blocks(x)
+    of_all, together = ModuleMap(x.keys, StackedModules(layers)), mts.stack_blocks(x)
     with jax.transfer_guard("disallow"):
         out = of_all(together).unstack()
-        again = of_all.unstack()(x)
+        again = ModuleMap(x.keys, list(of_all.modules))(x)
     assert mts.allclose(out, again)
 
 

@@ -181,15 +181,24 @@ def test_the_state_of_an_optimizer_and_a_layout_go_along(tmp_path: Path) -> None
     assert_equal(moments[0][0], moments[1][2])
 
 
-def test_a_stacked_model_has_its_order(tmp_path: Path) -> None:
-    def stacked(keys: Labels) -> learn.StackedModuleMap:
-        linear = learn.Linear(keys, 3, 2, key=jax.random.key(0))
-        return learn.StackedModuleMap(linear.module_map)
+def test_modules_that_are_held_together_go_to_their_keys(tmp_path: Path) -> None:
+    def model(keys: Labels, together: bool, seed: int = 0) -> learn.ModuleMap:
+        layers = list(
+            learn.Linear(keys, 3, 2, key=jax.random.key(seed)).module_map.modules
+        )
+        return learn.ModuleMap(
+            keys, learn.StackedModules(layers) if together else layers
+        )
 
-    learn.save(tmp_path / "model.mjm", stacked(KEYS))
-    assert_equal(learn.load(tmp_path / "model.mjm", stacked(KEYS)), stacked(KEYS))
-    with pytest.raises(mts.MetatensorError, match="in_keys are"):
-        learn.load(tmp_path / "model.mjm", stacked(OTHER_ORDER))
+    saved = model(KEYS, True)
+    learn.save(tmp_path / "model.mjm", saved)
+    for as_one in (True, False):
+        restored = learn.load(tmp_path / "model.mjm", model(OTHER_ORDER, as_one, 1))
+        assert isinstance(restored.modules, learn.StackedModules) == as_one
+        for key, module in zip(OTHER_ORDER, restored.modules, strict=True):
+            assert_equal(module, saved.modules[KEYS.position(key)])
+    shapes = eqx.filter_eval_shape(model, KEYS, True)
+    assert_equal(learn.load(tmp_path / "model.mjm", shapes), saved)
 
 
 def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:

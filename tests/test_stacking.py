@@ -14,7 +14,7 @@ import metatensor_jax as mts
 
 eqx = pytest.importorskip("equinox")
 
-from metatensor_jax.learn import Linear, ModuleMap, StackedModuleMap  # noqa: E402
+from metatensor_jax.learn import Linear, ModuleMap, StackedModules  # noqa: E402
 
 NESTED = {
     "positions": Gradient((3,), [0, 2, 2], {"positions": Gradient((3,), [1, 0])}),
@@ -137,7 +137,19 @@ def test_is_a_pytree_under_grad() -> None:
         assert leaf.shape == known.shape
 
 
-# --- StackedModuleMap ----------------------------------------------------------------
+# --- StackedModules ------------------------------------------------------------------
+
+
+def held_together(module_map: ModuleMap) -> ModuleMap:
+    """The same, whose modules that are alike are one."""
+    modules = StackedModules(module_map.modules)
+    return ModuleMap(module_map.in_keys, modules, module_map.out_properties)
+
+
+def one_by_one_again(module_map: ModuleMap) -> ModuleMap:
+    return ModuleMap(
+        module_map.in_keys, list(module_map.modules), module_map.out_properties
+    )
 
 
 def mlps(n: int, n_in: int, n_out: Any = 3, width: int = 4) -> list[Any]:
@@ -210,7 +222,7 @@ def test_gives_what_the_module_map_gives(name: str) -> None:
     make, module = CASES[name]
     x = make()
     one_by_one = module(x)
-    together = StackedModuleMap(one_by_one)
+    together = held_together(one_by_one)
     expected = eqx.filter_jit(one_by_one)(x)
     actual = eqx.filter_jit(together)(x)
     mts.allclose_raise(actual, expected, rtol=1e-5, atol=1e-6)
@@ -221,7 +233,7 @@ def test_gives_what_the_module_map_gives(name: str) -> None:
 
 def test_eager_equals_jit() -> None:
     x = mts.stack_blocks(sparse())
-    module = StackedModuleMap(linear(x.keys, 2))
+    module = held_together(linear(x.keys, 2))
     eager, by_jit = module(x).unstack(), eqx.filter_jit(module)(x).unstack()
     mts.allclose_raise(eager, by_jit, rtol=1e-5, atol=1e-6)
 
@@ -233,7 +245,7 @@ def test_derivatives_by_parameters_are_those_of_the_module_map(name: str) -> Non
     make, module = CASES[name]
     x = make()
     one_by_one = module(x)
-    together = StackedModuleMap(one_by_one)
+    together = held_together(one_by_one)
 
     @eqx.filter_jit
     @eqx.filter_grad
@@ -245,7 +257,7 @@ def test_derivatives_by_parameters_are_those_of_the_module_map(name: str) -> Non
     def of_map(module: Any, x: mts.TensorMap) -> Any:
         return squares(module(x))
 
-    mine = of_stacked(together, mts.stack_blocks(x)).unstack()
+    mine = one_by_one_again(of_stacked(together, mts.stack_blocks(x)))
     leaves, structure = jax.tree.flatten(eqx.filter(mine, eqx.is_array))
     expected, same = jax.tree.flatten(eqx.filter(of_map(one_by_one, x), eqx.is_array))
     assert structure == same
@@ -257,11 +269,11 @@ def test_the_modules_come_back_as_they_are_and_as_they_were_trained() -> None:
     make, module = CASES["several groups"]
     x = make()
     one_by_one = module(x)
-    together = StackedModuleMap(one_by_one)
-    assert_same(together.unstack(), one_by_one)
+    together = held_together(one_by_one)
+    assert_same(one_by_one_again(together), one_by_one)
     arrays, static = eqx.partition(together, eqx.is_array)
     moved = eqx.combine(jax.tree.map(lambda array: array + 1, arrays), static)
-    back = moved.unstack()
+    back = one_by_one_again(moved)
     before = eqx.filter(one_by_one.modules, eqx.is_array)
     after = eqx.filter(back.modules, eqx.is_array)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a + 1, b), before, after)
@@ -279,7 +291,7 @@ def test_gradients_of_gradients_get_the_rows_of_the_chain_rule() -> None:
     dx = mts.TensorBlock(np.array([[3], [5]], "f4"), rows, [], p, {"r": d2x})
     x = mts.TensorBlock(np.full((1, 1), 4.5, "f4"), labels.range("s", 1), [], p)
     tensor = mts.TensorMap(labels.range("key", 1), [x.with_gradient("r", dx)])
-    y = StackedModuleMap(ModuleMap(tensor.keys, [jnp.square]))(tensor)
+    y = held_together(ModuleMap(tensor.keys, [jnp.square]))(tensor)
     second = y.block().gradient("r").gradient("r")
     # d2(x**2) = 2 (dx dx + x d2x), for each pair of gradient rows
     assert second.samples.values.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
@@ -288,7 +300,7 @@ def test_gradients_of_gradients_get_the_rows_of_the_chain_rule() -> None:
 
 def test_parameters_are_a_few_arrays() -> None:
     keys = mts.Labels.range("key", 20)
-    together = StackedModuleMap(linear(keys, 2))
+    together = held_together(linear(keys, 2))
     shapes = [leaf.shape for leaf in jax.tree.leaves(together) if eqx.is_array(leaf)]
     assert sorted(shapes) == [(20, 3), (20, 3, 2)]
 
@@ -309,14 +321,14 @@ def test_training_compiles_once_and_gives_the_same_model() -> None:
         return eqx.apply_updates(module, jax.tree.map(lambda g: -1e-3 * g, gradient))
 
     one_by_one = ModuleMap(x.keys, mlps(3, 2))
-    together = StackedModuleMap(one_by_one)
+    together = held_together(one_by_one)
     for _ in range(4):
         together = step(together, stacked)
     assert len(traces) == 1
     for _ in range(4):
         one_by_one = step(one_by_one, x)
     pairs = zip(
-        jax.tree.leaves(eqx.filter(together.unstack(), eqx.is_array)),
+        jax.tree.leaves(eqx.filter(one_by_one_again(together), eqx.is_array)),
         jax.tree.leaves(eqx.filter(one_by_one, eqx.is_array)),
         strict=True,
     )
@@ -350,7 +362,7 @@ def test_rows_of_zeros_that_fill_up_reach_nothing(
             return self.scale * function(row)
 
     module_map = ModuleMap(x.keys, [Scaled(jnp.full((), 1.0 + i)) for i in range(3)])
-    together = StackedModuleMap(module_map)
+    together = held_together(module_map)
 
     @eqx.filter_jit
     def both(module: Any, x: mts.TensorMap) -> Any:
@@ -365,7 +377,7 @@ def test_rows_of_zeros_that_fill_up_reach_nothing(
         return of_module, of_values, y
 
     of_module, *rest = both(together, x)
-    one = [eqx.combine(of_module, together).unstack().modules, *rest]
+    one = [list(eqx.combine(of_module, together).modules), *rest]
     of_module, *rest = both(module_map, x)
     other = [of_module.modules, *rest]
     leaves = [jax.tree.leaves(eqx.filter(tree, eqx.is_array)) for tree in (one, other)]
@@ -378,18 +390,18 @@ def test_a_loss_over_stacked_arrays_may_see_what_fills_up() -> None:
     """Results of the filled up rows are finite: a mask can take them out."""
     x = mts.stack_blocks(tensor((17, 19)).to(arrays="jax"))
     assert len(x.groups) == 1
-    module = StackedModuleMap(ModuleMap(x.keys, [_inverse, _inverse]))
+    module = held_together(ModuleMap(x.keys, [_inverse, _inverse]))
     for leaf in jax.tree.leaves(module(x)):
         assert np.all(np.isfinite(leaf))
 
 
 BAD = [
     (
-        lambda: StackedModuleMap(linear(mts.Labels("key", [[0], [1]]), 2))(sparse()),
+        lambda: held_together(linear(mts.Labels("key", [[0], [1]]), 2))(sparse()),
         r"no module for the block \(key=2\), the modules are for",
     ),
     (
-        lambda: StackedModuleMap(
+        lambda: held_together(
             ModuleMap(mts.Labels.range("key", 3), mlps(3, 2), mts.Labels.range("p", 2))
         )(sparse()),
         r"gives 3 properties, but its `out_properties` are 2",
@@ -407,11 +419,11 @@ def test_data_is_not_narrowed() -> None:
     """As for ``ModuleMap``: it became float32 without a word."""
     x = tensor((4, 4), dtype=np.float64)
     module_map = ModuleMap(x.keys, [jnp.sin, jnp.sin])
-    for module in (module_map, StackedModuleMap(module_map)):
+    for module in (module_map, held_together(module_map)):
         with pytest.raises(TypeError, match="is float64, but JAX is in its 32-bit"):
             module(x)
     with enable_x64(True):
-        assert StackedModuleMap(module_map)(x).dtype == np.float64
+        assert held_together(module_map)(x).dtype == np.float64
 
 
 def test_a_module_of_another_size_names_the_block() -> None:
@@ -419,7 +431,145 @@ def test_a_module_of_another_size_names_the_block() -> None:
     x = sparse()
     module_map = ModuleMap(x.keys, mlps(3, 5))
     wanted = "in the module for the block (key=0), which has 2 properties"
-    for module in (module_map, StackedModuleMap(module_map)):
+    for module in (module_map, held_together(module_map)):
         with pytest.raises(TypeError) as raised:
             module(x)
         assert wanted in raised.value.__notes__
+
+
+# --- many modules --------------------------------------------------------------------
+
+MANY = 36
+
+
+class Layer(eqx.Module):
+    """A nonlinear module that takes no time to make."""
+
+    weight: jax.Array
+    bias: jax.Array
+
+    def __call__(self, row: jax.Array) -> jax.Array:
+        return jnp.tanh(self.weight @ row + self.bias)
+
+
+def layers_of(shapes: Any) -> list[Any]:
+    rng = np.random.default_rng(0)
+    return [
+        Layer(*(jnp.asarray(rng.normal(size=s), "f4") for s in (shape, shape[:1])))
+        for shape in shapes
+    ]
+
+
+def many(**options: Any) -> mts.TensorMap:
+    """Small blocks of several sizes, some of them with other features."""
+    sizes = [4 + 2 * (i % 4 == 0) for i in range(MANY)]
+    return sparse(sizes, n_properties=[2 + (i > 32) for i in range(MANY)], **options)
+
+
+def layers_for(x: mts.TensorMap) -> list[Any]:
+    return layers_of([(3, len(block.properties)) for block in x])
+
+
+def in_a_list(model: ModuleMap) -> ModuleMap:
+    """The same, block by block: what few modules are."""
+    return eqx.tree_at(lambda m: m.modules, model, list(model.modules))
+
+
+@pytest.mark.parametrize("how", ["eager", "jit", "jvp", "grad", "vmap"])
+def test_many_modules_give_what_each_of_them_gives(how: str) -> None:
+    x = many(arrays="jax")
+    order = np.random.default_rng(0).permutation(MANY)
+    modules = layers_for(x)
+    keys = mts.Labels("key", order[:, None])
+    model = ModuleMap(keys, [modules[i] for i in order])
+    assert isinstance(model.modules, StackedModules)
+    assert len(jax.tree.leaves(eqx.filter(model, eqx.is_array))) == 4
+    each = in_a_list(model)
+
+    def call(model: ModuleMap, x: mts.TensorMap) -> Any:
+        arrays, static = eqx.partition(model, eqx.is_array)
+
+        def loss(arrays: Any, scale: Any) -> Any:
+            return squares(eqx.combine(arrays, static)(mts.multiply(x, scale)))
+
+        match how:
+            case "eager":
+                return model(x)
+            case "jit":
+                return eqx.filter_jit(model)(x)
+            case "jvp":
+                return jax.jvp(lambda s: loss(arrays, s), (1.5,), (1.0,))
+            case "grad":
+                found = jax.jit(jax.grad(loss))(arrays, 1.5)
+                return [[m.weight, m.bias] for m in found.modules]
+            case _:
+                x = mts.remove_gradients(x)
+                scales = jnp.array([1.0, 2.0, -0.5])
+                return jax.vmap(jax.grad(loss, 1), (None, 0))(arrays, scales)
+
+    mine, expected = jax.tree.leaves(call(model, x)), jax.tree.leaves(call(each, x))
+    assert len(mine) == len(expected)
+    for one, other in zip(mine, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=1e-5)
+
+
+def test_second_derivatives_of_many_modules() -> None:
+    x = mts.remove_gradients(many(arrays="jax"))
+    model = ModuleMap(x.keys, layers_for(x))
+
+    def loss(scale: Any, model: ModuleMap) -> Any:
+        return squares(model(mts.multiply(x, scale)))
+
+    mine, expected = (
+        jax.jit(jax.jacfwd(jax.grad(lambda s: loss(s, m))))(0.7)  # noqa: B023
+        for m in (model, in_a_list(model))
+    )
+    np.testing.assert_allclose(mine, expected, rtol=1e-4)
+
+
+def test_many_modules_that_are_not_alike_are_a_list() -> None:
+    keys = mts.Labels.range("key", MANY)
+    modules = layers_of([(2 + i, 3) for i in range(MANY)])
+    assert isinstance(ModuleMap(keys, modules).modules, list)
+    assert isinstance(ModuleMap(keys, modules[:3] * 2 + modules[6:]).modules, list)
+
+
+def test_large_blocks_are_not_laid_together() -> None:
+    """That would take longer than it gains."""
+
+    def programs(n_rows: int) -> str:
+        blocks = [
+            mts.block_from_array(jnp.ones((n_rows, 16), "f4")) for _ in range(MANY)
+        ]
+        x = mts.TensorMap(mts.Labels.range("key", MANY), blocks)
+        model = ModuleMap(x.keys, layers_for(x))
+        arrays, static = eqx.partition(model, eqx.is_array)
+        call = jax.jit(lambda arrays, x: eqx.combine(arrays, static)(x))
+        return str(call.trace(arrays, x).jaxpr)
+
+    assert f"f32[{MANY},20,16]" in programs(20)
+    assert f"f32[{MANY},2000,16]" not in programs(2000)
+
+
+def test_many_modules_with_keys_and_state() -> None:
+    x = tensor((4,) * MANY)
+    drop = [eqx.nn.Dropout(0.5) for _ in range(MANY)]
+    model = ModuleMap(x.keys, drop)
+    key = jax.random.key(3)
+    mts.allclose_raise(model(x, key=key), in_a_list(model)(x, key=key))
+
+
+def test_the_items_of_an_array_are_compiled_as_one() -> None:
+    """One kernel for each place takes 9 ms to compile."""
+    from metatensor_jax.layout._items import items_of
+
+    array = jnp.arange(60.0).reshape(30, 2)
+    program = jax.jit(items_of)
+    for one, row in zip(program(array), np.asarray(array), strict=True):
+        np.testing.assert_array_equal(one, row)
+    cuts = str(program.trace(array).jaxpr).count("name=dynamic_index_in_dim")
+    assert cuts == len(array)
+    _, tangents = jax.jvp(items_of, (array,), (2 * array,))
+    np.testing.assert_array_equal(tangents[7], 2 * array[7])
+    of_all = jax.grad(lambda x: sum(i * y.sum() for i, y in enumerate(items_of(x))))
+    np.testing.assert_array_equal(of_all(array)[:, 0], np.arange(30))

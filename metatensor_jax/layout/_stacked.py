@@ -21,6 +21,7 @@ from .._types.structure import BlockStructure, MapStructure
 from .._types.tensor import TensorMap
 from ..operations.checks import check_type
 from ..operations.rows import map_rows
+from ._items import items_of
 
 Groups = tuple[tuple[int, ...], ...]
 
@@ -131,11 +132,9 @@ class StackedMap:
         """The map, with an array for each block."""
         blocks: list[Any] = [None] * len(self)
         for members, leaves in zip(self._groups, self._leaves, strict=True):
-            for row, i in enumerate(members):
+            for i, *own in zip(members, *map(items_of, leaves), strict=True):
                 structure = self._structure.blocks[i]
-                with jax.transfer_guard_host_to_device("allow"):  # of row numbers
-                    rest = iter([leaf[row] for leaf in leaves])
-                    cut = _cut(structure, rest)
+                cut = _cut(structure, iter(own))
                 blocks[i] = TensorBlock._unflatten(structure, cut)
         return TensorMap._make(self.keys, blocks, self._structure.info)
 

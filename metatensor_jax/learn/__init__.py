@@ -13,7 +13,7 @@ from .nn import (
     Buffer as Buffer,
     Linear as Linear,
     ModuleMap as ModuleMap,
-    StackedModuleMap as StackedModuleMap,
+    StackedModules as StackedModules,
     Standardize as Standardize,
     trainable as trainable,
 )

@@ -9,7 +9,7 @@ import jax
 
 from .._types.labels import Labels
 from ..layout import Layout
-from .nn import ModuleMap
+from .nn import ModuleMap, StackedModules
 
 
 class Named(NamedTuple):
@@ -44,6 +44,27 @@ def named_leaves(tree: Any) -> Iterator[Named]:
 def is_whole(value: Any) -> bool:
     """Is this saved as one thing, though JAX looks into it, or does not see it?"""
     return isinstance(value, (Labels, Layout))
+
+
+def one_by_one(tree: Any) -> Any:
+    """With modules that are held together taken apart: each belongs to its key."""
+    return jax.tree.map(
+        lambda x: list(x) if _is_stacked(x) else x, tree, is_leaf=_is_stacked
+    )
+
+
+def together(tree: Any, like: Any) -> Any:
+    """What :func:`one_by_one` takes apart, as ``like`` holds it."""
+    return jax.tree.map(
+        lambda x, own: x.like(own) if _is_stacked(x) else own,
+        like,
+        tree,
+        is_leaf=_is_stacked,
+    )
+
+
+def _is_stacked(value: Any) -> bool:
+    return isinstance(value, StackedModules)
 
 
 def _child(node: Any, key: Any) -> Any:

@@ -22,7 +22,7 @@ from .._types.labels import Labels
 from .._version import __version__
 from ..io._atomic import AnyPath, as_path, replaced_file
 from ..layout import Layout
-from ._names import Named, is_whole, named_leaves
+from ._names import Named, is_whole, named_leaves, one_by_one, together
 
 _FORMAT = "metatensor_jax model"
 _VERSION = 1
@@ -63,7 +63,7 @@ def save(file: AnyPath, model: Any) -> None:
         **{section: {} for section in _SECTIONS},
     }
     arrays: list[np.ndarray] = []
-    for name, value, _ in named_leaves(model):
+    for name, value, _ in named_leaves(one_by_one(model)):
         section, entry = _section(value), value
         if section == "labels":
             if not value.is_static:
@@ -102,11 +102,11 @@ def load(file: AnyPath, like: Any) -> Any:
     :raises MetatensorError: keys, labels, names, shapes or dtypes that are others
     :raises ValueError: a file that is damaged, or that is something else
     """
-    path = as_path(file)
+    path, each = as_path(file), one_by_one(like)
     try:
         with zipfile.ZipFile(path) as archive:
             header = _read_header(archive)
-            leaves = list(named_leaves(like))
+            leaves = list(named_leaves(each))
             _check_labels(leaves, header["labels"])  # first: names follow from keys
             _check_names(leaves, header)
             restored = [_restored(leaf, header, archive) for leaf in leaves]
@@ -115,7 +115,8 @@ def load(file: AnyPath, like: Any) -> Any:
         raise
     except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError) as error:
         raise ValueError(f"{str(path)!r} is no file that `learn.save` wrote") from error
-    return jax.tree.unflatten(jax.tree.structure(like, is_leaf=is_whole), restored)
+    structure = jax.tree.structure(each, is_leaf=is_whole)
+    return together(jax.tree.unflatten(structure, restored), like)
 
 
 # --- arrays --------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from ._linear import EquivariantLinear as EquivariantLinear, Linear as Linear
 from ._module_map import ModuleMap as ModuleMap
 from ._norms import InvariantLayerNorm as InvariantLayerNorm, LayerNorm as LayerNorm
 from ._sequential import Sequential as Sequential
-from ._stacked import StackedModuleMap as StackedModuleMap
+from ._stacked import StackedModules as StackedModules
 from ._standardize import Standardize as Standardize
 
 if not TYPE_CHECKING:  # where all names would be known

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 
 from ..._types.tensor import TensorMap
+from ...layout import StackedMap
 from ._absent import absent_member
 from ._module_map import ModuleMap
 
@@ -16,6 +17,9 @@ class MapModule(eqx.Module):
     """A module that is a :class:`ModuleMap`, made in its own way."""
 
     module_map: ModuleMap
+
+    @overload
+    def __call__(self, tensor: StackedMap) -> StackedMap: ...
 
     @overload
     def __call__(
@@ -29,17 +33,17 @@ class MapModule(eqx.Module):
 
     def __call__(
         self,
-        tensor: TensorMap,
+        tensor: TensorMap | StackedMap,
         state: eqx.nn.State | None = None,
         *,
         key: jax.Array | None = None,
-    ) -> TensorMap | tuple[TensorMap, eqx.nn.State]:
+    ) -> TensorMap | StackedMap | tuple[TensorMap, eqx.nn.State]:
         """Apply to each block of ``tensor`` the module of its key.
 
         :param state: as in :meth:`ModuleMap.__call__`
         :param key: as in :meth:`ModuleMap.__call__`
         """
-        return self.module_map(tensor, state, key=key)
+        return self.module_map(tensor, state, key=key)  # type: ignore[arg-type]
 
     if not TYPE_CHECKING:  # where all attributes would be known
 

@@ -10,18 +10,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..._run.functions import StaticValue, exact_structure
 from ..._types.conversion import check_not_narrowed
 from ..._types.entry import LabelsEntry
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
 from ..._types.tensor import TensorMap
+from ...layout import StackedMap, stack_blocks
 from ...operations.checks import check_type
 from ...operations.rows import map_rows
 from ._absent import absent_member
 from ._calling import Keyed, on_row, row_keys, typed_key
-from ._options import check_is_map, listed, module_of, result_properties
+from ._options import check_alone, check_is_map, listed, module_of, result_properties
+from ._stacked import MANY, StackedModules, alike, kind_of, pick
 from ._state import apply_with_state
+
+#: up to how many numbers in a block, on average, many blocks run as one product:
+#: larger ones gain less from it than it takes to lay them together
+_SMALL = 1 << 14
 
 
 class ModuleMap(eqx.Module):
@@ -36,9 +41,15 @@ class ModuleMap(eqx.Module):
     It is trained like any Equinox module, with ``equinox.filter_jit`` and
     ``equinox.filter_value_and_grad``.
 
+    Many modules that are alike, 32 or more, are held as :class:`StackedModules`: one
+    array for all of them, and one product for all of their blocks if these are small.
+    ``modules[i]`` is a module in either case. A :class:`~metatensor_jax.StackedMap`
+    gives one.
+
     :param in_keys: keys of the blocks
     :param modules: a module (or any function of one vector) for each of these keys. One
-        that gives a scalar gives one property.
+        that gives a scalar gives one property. ``StackedModules(modules)`` also holds
+        few modules as one, and a list of these is what it holds otherwise.
     :param out_properties: properties of the result for each of these keys, or the same
         for all of them. If None, they are ``Labels.range("_", n)`` with the size of
         what the module gives.
@@ -58,7 +69,7 @@ class ModuleMap(eqx.Module):
     """
 
     in_keys: Labels
-    modules: list[Callable[[jax.Array], jax.Array]]
+    modules: list[Callable[[jax.Array], jax.Array]] | StackedModules
     out_properties: list[Labels] | None
 
     def __init__(
@@ -69,7 +80,7 @@ class ModuleMap(eqx.Module):
     ) -> None:
         check_type(in_keys, "in_keys", Labels)
         self.in_keys = in_keys
-        self.modules = list(modules)
+        self.modules = _held(modules)
         self.out_properties = listed(out_properties, len(in_keys))
         for name, values in (
             ("modules", self.modules),
@@ -93,6 +104,9 @@ class ModuleMap(eqx.Module):
         return cls(in_keys, copies, out_properties)
 
     @overload
+    def __call__(self, tensor: StackedMap) -> StackedMap: ...
+
+    @overload
     def __call__(
         self, tensor: TensorMap, state: None = None, *, key: jax.Array | None = None
     ) -> TensorMap: ...
@@ -104,11 +118,11 @@ class ModuleMap(eqx.Module):
 
     def __call__(
         self,
-        tensor: TensorMap,
+        tensor: TensorMap | StackedMap,
         state: eqx.nn.State | None = None,
         *,
         key: jax.Array | None = None,
-    ) -> TensorMap | tuple[TensorMap, eqx.nn.State]:
+    ) -> TensorMap | StackedMap | tuple[TensorMap, eqx.nn.State]:
         """Apply to each block of ``tensor`` the module of its key.
 
         :param state: for modules that need one; then it is returned as well, as it is
@@ -123,18 +137,23 @@ class ModuleMap(eqx.Module):
             fit to what a module gives, a module that needs a state and has none, or one
             that mixes rows of a block with gradients or padding
         """
+        if isinstance(tensor, StackedMap):
+            check_alone(state, key)
+            return self._of_stacked(tensor)
         check_is_map(tensor)
         key = None if key is None else typed_key(key)
         if state is not None:
             return apply_with_state(self, tensor, state, key)
+        if key is None and self._had_better_stack(tensor):
+            return self._of_stacked(stack_blocks(tensor)).unstack()
+        of_keys = list(self.modules)
         modules, properties, sizes, keys = [], [], _Sizes(), []
         for entry, block in tensor.items():
             i = module_of(self.in_keys, entry)
-            module = self.modules[i]
-            labels = None if self.out_properties is None else self.out_properties[i]
+            module = of_keys[i]
             called = module if key is None else Keyed(module, key)
             size = sizes.of(called, len(block.properties), block.dtype, entry)
-            properties.append(result_properties(size, labels))
+            properties.append(self._properties(i, size))
             modules.append((module,))
             if key is not None:
                 keys.append(jax.random.key_data(row_keys(key, i, len(block))))
@@ -144,29 +163,57 @@ class ModuleMap(eqx.Module):
         args = [(module, kind) for (module,) in modules]
         return map_rows(apply_with_key, tensor, keys, args=args, properties=properties)
 
+    def _properties(self, i: int, size: int) -> Labels:
+        """Of what the module of a key gives."""
+        labels = self.out_properties
+        return result_properties(size, None if labels is None else labels[i])
+
+    def _had_better_stack(self, tensor: TensorMap) -> bool:
+        """Are these many small blocks, whose modules are held as one?"""
+        if not isinstance(self.modules, StackedModules) or len(tensor) < MANY:
+            return False
+        if tensor._structure.order > 1:
+            return False  # which are not mapped together
+        return sum(block.values.size for block in tensor) <= _SMALL * len(tensor)
+
+    def _of_stacked(self, tensor: StackedMap) -> StackedMap:
+        """All blocks of an array at once."""
+        groups, args, properties = [], [], [Labels.single()] * len(tensor)
+        at = [module_of(self.in_keys, key) for key in tensor.keys]
+        modules = self.modules
+        if not isinstance(modules, StackedModules):
+            modules = StackedModules(modules)
+        for members in tensor.groups:
+            for stack, rows in modules.of_blocks([at[i] for i in members]):
+                blocks = [members[row] for row in rows]
+                shape, dtype = tensor.row_of(blocks[0])
+                key = tensor.keys.entry(blocks[0])
+                size = result_size(pick(stack, 0), shape[-1], dtype, key)
+                for i in blocks:
+                    properties[i] = self._properties(at[i], size)
+                groups.append(tuple(blocks))
+                args.append((stack,))
+        return tensor.map_rows(apply_to_row, args, properties, tuple(groups))
+
     if not TYPE_CHECKING:  # where all attributes would be known
 
         def __getattr__(self, name: str) -> Any:
             raise absent_member(type(self).__name__, name)
 
 
+def _held(
+    modules: Sequence[Callable[..., Any]],
+) -> list[Callable[..., Any]] | StackedModules:
+    """As a list, or together if that is many that are alike."""
+    if isinstance(modules, StackedModules):
+        return modules
+    largest = max(map(len, alike(modules))) if len(modules) >= MANY else 0
+    return StackedModules(modules) if largest >= MANY else list(modules)
+
+
 def _copied(module: Any) -> Any:
     """The same module with arrays of its own, so that they can be donated."""
     return jax.tree.map(lambda x: jnp.array(x) if eqx.is_array(x) else x, module)
-
-
-def is_array(x: Any) -> bool:
-    """Is this a parameter: an array of JAX or NumPy?"""
-    return eqx.is_array(x) or isinstance(x, np.ndarray)
-
-
-def kind_of(module: Any) -> Any:
-    """Equal for modules that differ in the values of their arrays only."""
-    arrays, rest = eqx.partition(module, is_array)
-    shapes = [(x.shape, str(x.dtype)) for x in jax.tree.leaves(arrays)]
-    leaves, structure = jax.tree.flatten(rest)
-    constants = tuple(map(StaticValue.of, leaves))
-    return exact_structure(structure), constants, tuple(shapes)
 
 
 class _Sizes:

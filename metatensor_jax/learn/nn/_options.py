@@ -89,6 +89,15 @@ def check_is_map(value: object) -> None:
     check_type(value, "tensor", TensorMap)
 
 
+def check_alone(state: object, key: object) -> None:
+    """Raise unless a stacked map comes without a state and a random key."""
+    if state is not None or key is not None:
+        raise MetatensorError(
+            "a StackedMap takes neither `state` nor `key`, whose blocks go one after "
+            "the other: give the map, `tensor.unstack()`"
+        )
+
+
 def result_properties(size: int, labels: Labels | None) -> Labels:
     """The labels of what a module gives: those that were asked for, if any."""
     if labels is None:

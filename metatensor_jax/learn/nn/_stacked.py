@@ -1,131 +1,164 @@
-"""ModuleMap over stacked blocks: one batched product for many small ones."""
+"""Many modules as few arrays: those that are alike are held, and run, as one."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ..._types.labels import Labels
-from ..._types.tensor import TensorMap
-from ...layout import StackedMap, stack_blocks
-from ._module_map import (
-    ModuleMap,
-    apply_to_row,
-    is_array,
-    kind_of,
-    module_of,
-    result_properties,
-    result_size,
-)
-from ._options import check_is_map
+from ..._run.functions import StaticValue, exact_structure
+from ...layout._items import items_of
+
+Module = Callable[..., Any]
+
+#: from how many modules that are alike on a ModuleMap holds them as one. A jitted call
+#: takes some 4 µs for each array of the model, of its gradients, and of the state of
+#: the optimizer, which is more than the product of a small block takes.
+MANY = 32
 
 
-class StackedModuleMap(eqx.Module):
-    """The modules of a :class:`ModuleMap`, those that are alike held as one.
+class StackedModules(eqx.Module, Sequence[Module]):
+    """A sequence of modules, in which those that are alike are held as one.
 
-    The parameters of modules with the same structure are one array each, and so are
-    their derivatives: an optimizer sees a few arrays, rather than some for each block.
-    It is trained like any Equinox module.
+    Modules are alike if they differ in nothing but the values of their arrays. Each of
+    these arrays becomes one, with a new first axis for the modules, and so do its
+    derivatives: an optimizer sees a few arrays, rather than some for each block.
 
-    :param module_map: the modules
+    :param modules: the modules
 
-    >>> import numpy as np
-    >>> import metatensor_jax as mts
-    >>> from metatensor_jax.learn import Linear
-    >>> block = mts.block_from_array(np.ones((4, 3), "f4"))
-    >>> tensor = TensorMap(Labels.range("key", 2), [block, block])
-    >>> linear = Linear(tensor.keys, 3, 2, key=jax.random.key(0)).module_map
-    >>> stacked = StackedModuleMap(linear)
-    >>> mts.allclose(stacked(tensor), linear(tensor))
+    >>> layers = [eqx.nn.Linear(3, 2, key=jax.random.key(i)) for i in range(4)]
+    >>> stacked = StackedModules(layers)
+    >>> [array.shape for array in jax.tree.leaves(stacked)]
+    [(4, 2, 3), (4, 2)]
+    >>> bool(eqx.tree_equal(stacked[3], layers[3]))
     True
-    >>> stacked(mts.stack_blocks(tensor))
-    StackedMap with 2 blocks in arrays of shape [(2, 4, 2)]
     """
 
-    in_keys: Labels
     groups: tuple[tuple[int, ...], ...] = eqx.field(static=True)
-    modules: list[Any]
-    out_properties: list[Labels] | None
+    stacks: tuple[Any, ...]
 
-    def __init__(self, module_map: ModuleMap) -> None:
-        self.in_keys = module_map.in_keys
-        self.out_properties = module_map.out_properties
-        alike: defaultdict[Any, list[int]] = defaultdict(list)
-        for i, module in enumerate(module_map.modules):
-            alike[kind_of(module)].append(i)
-        self.groups = tuple(tuple(members) for members in alike.values())
-        self.modules = [
-            _stack_modules([module_map.modules[i] for i in members])
-            for members in self.groups
+    def __init__(self, modules: Sequence[Module]) -> None:
+        modules = list(modules)
+        self.groups = alike(modules)
+        self.stacks = tuple(
+            [_stack([modules[i] for i in members]) for members in self.groups]
+        )
+
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Module]: ...
+
+    def __getitem__(self, index: int | slice) -> Module | list[Module]:
+        """One of the modules, with the parameters that it has now."""
+        if isinstance(index, slice):
+            return list(self)[index]
+        at = range(len(self))[index]
+        for members, stack in zip(self.groups, self.stacks, strict=True):
+            if at in members:
+                row = members.index(at)
+                return stack if len(members) == 1 else pick(stack, row)
+        raise IndexError(f"there are {len(self)} modules, no module {index}")
+
+    def __len__(self) -> int:
+        return sum(map(len, self.groups))
+
+    def __iter__(self) -> Iterator[Module]:
+        modules: list[Any] = [None] * len(self)
+        for members, stack in zip(self.groups, self.stacks, strict=True):
+            for i, module in zip(members, _unstack(stack, len(members)), strict=True):
+                modules[i] = module
+        return iter(modules)
+
+    def like(self, modules: Sequence[Module]) -> StackedModules:
+        """These modules, held together as those of this sequence are."""
+        stacks = [_stack([modules[i] for i in members]) for members in self.groups]
+        return eqx.tree_at(lambda x: x.stacks, self, tuple(stacks))
+
+    def of_blocks(self, wanted: Sequence[int]) -> list[tuple[Any, list[int]]]:
+        """The modules of blocks: stacks of modules, and which blocks each is for.
+
+        :param wanted: the position of the module of each block
+        """
+        group_of = {i: g for g, members in enumerate(self.groups) for i in members}
+        blocks: defaultdict[int, list[int]] = defaultdict(list)
+        for block, i in enumerate(wanted):
+            blocks[group_of[i]].append(block)
+        return [
+            (self._some_of(g, [wanted[block] for block in members]), members)
+            for g, members in blocks.items()
         ]
 
-    @overload
-    def __call__(self, tensor: StackedMap) -> StackedMap: ...
-
-    @overload
-    def __call__(self, tensor: TensorMap) -> TensorMap: ...
-
-    def __call__(self, tensor: StackedMap | TensorMap) -> StackedMap | TensorMap:
-        """Apply to each block the module of its key: the same kind of map comes out."""
-        if not isinstance(tensor, StackedMap):
-            check_is_map(tensor)
-            return self(stack_blocks(tensor)).unstack()
-        groups, args, properties = [], [], [Labels.single()] * len(tensor)
-        at = [module_of(self.in_keys, key) for key in tensor.keys]
-        for members in tensor.groups:
-            for g, blocks in self._by_module(members, at).items():
-                wanted = [at[i] for i in blocks]
-                modules = _take(self.modules[g], self.groups[g], wanted)
-                shape, dtype = tensor.row_of(blocks[0])
-                key = tensor.keys.entry(blocks[0])
-                size = result_size(_pick(modules, 0), shape[-1], dtype, key)
-                for i in blocks:
-                    labels = self.out_properties
-                    own = None if labels is None else labels[at[i]]
-                    properties[i] = result_properties(size, own)
-                groups.append(tuple(blocks))
-                args.append((modules,))
-        return tensor.map_rows(apply_to_row, args, properties, tuple(groups))
-
-    def unstack(self) -> ModuleMap:
-        """The modules one by one, with the parameters that they have now."""
-        modules: list[Any] = [None] * len(self.in_keys)
-        for members, stacked in zip(self.groups, self.modules, strict=True):
-            for row, i in enumerate(members):
-                modules[i] = _pick(stacked, row)
-        return ModuleMap(self.in_keys, modules, self.out_properties)
-
-    def _by_module(
-        self, members: Sequence[int], at: Sequence[int]
-    ) -> dict[int, list[int]]:
-        """Blocks by the group of their module."""
-        group_of = {i: g for g, group in enumerate(self.groups) for i in group}
-        rows: defaultdict[int, list[int]] = defaultdict(list)
-        for i in members:
-            rows[group_of[at[i]]].append(i)
-        return rows
+    def _some_of(self, group: int, wanted: list[int]) -> Any:
+        """A stack of some modules of a group; all of them in order cost nothing."""
+        members, stack = self.groups[group], self.stacks[group]
+        if len(members) == 1:
+            stack = _stack([stack], keep_one=False)
+        if list(members) == wanted:
+            return stack
+        return pick(stack, np.array([members.index(i) for i in wanted]))
 
 
-def _stack_modules(modules: Sequence[Any]) -> Any:
-    arrays = [eqx.filter(module, is_array) for module in modules]
-    rest = eqx.filter(modules[0], is_array, inverse=True)
-    return eqx.combine(jax.tree.map(lambda *x: jnp.stack(x), *arrays), rest)
+def alike(modules: Sequence[Module]) -> tuple[tuple[int, ...], ...]:
+    """The positions of the modules that are alike, in groups."""
+    groups: defaultdict[Any, list[int]] = defaultdict(list)
+    for i, module in enumerate(modules):
+        kind = kind_of(module)
+        try:
+            groups[kind].append(i)
+        except (TypeError, ValueError):  # something in it can not be compared
+            groups[i].append(i)
+    return tuple([tuple(members) for members in groups.values()])
 
 
-def _take(stacked: Any, members: Sequence[int], wanted: Sequence[int]) -> Any:
-    """The modules of some keys; all of them in order cost nothing."""
-    if list(members) == list(wanted):
-        return stacked
-    rows = jnp.array([members.index(i) for i in wanted])
-    return _pick(stacked, rows)
+def kind_of(module: Module) -> Any:
+    """Equal for modules that differ in the values of their arrays only."""
+    arrays, rest = eqx.partition(module, is_array)
+    shapes = [(x.shape, str(x.dtype)) for x in jax.tree.leaves(arrays)]
+    leaves, structure = jax.tree.flatten(rest)
+    constants = tuple(map(StaticValue.of, leaves))
+    return exact_structure(structure), constants, tuple(shapes)
 
 
-def _pick(stacked: Any, rows: Any) -> Any:
-    arrays, rest = eqx.partition(stacked, is_array)
+def is_array(x: Any) -> bool:
+    """Is this a parameter: an array of JAX or NumPy, or the shape of one?"""
+    return eqx.is_array(x) or isinstance(x, (np.ndarray, jax.ShapeDtypeStruct))
+
+
+def pick(stack: Any, rows: Any) -> Any:
+    """One of the modules of a stack, or a stack of some of them."""
+    arrays, rest = eqx.partition(stack, is_array)
     with jax.transfer_guard_host_to_device("allow"):  # of row numbers
         return eqx.combine(jax.tree.map(lambda x: x[rows], arrays), rest)
+
+
+def _stack(modules: Sequence[Module], keep_one: bool = True) -> Any:
+    """Modules that are alike as one; a single one stays what it is."""
+    if keep_one and len(modules) == 1:
+        return modules[0]
+    arrays = [eqx.filter(module, is_array) for module in modules]
+    rest = eqx.filter(modules[0], is_array, inverse=True)
+    return eqx.combine(jax.tree.map(_stack_arrays, *arrays), rest)
+
+
+def _stack_arrays(*arrays: Any) -> Any:
+    first = arrays[0]
+    if isinstance(first, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct((len(arrays), *first.shape), first.dtype)
+    of_numpy = all(isinstance(x, np.ndarray) for x in arrays)
+    return np.stack(arrays) if of_numpy else jnp.stack(arrays)
+
+
+def _unstack(stack: Any, n: int) -> list[Any]:
+    if n == 1:
+        return [stack]
+    arrays, rest = eqx.partition(stack, is_array)
+    leaves, structure = jax.tree.flatten(arrays)
+    rows = zip(*map(items_of, leaves), strict=True) if leaves else [()] * n
+    return [eqx.combine(jax.tree.unflatten(structure, own), rest) for own in rows]

@@ -12,6 +12,7 @@ from ..._types.arrays import Array
 from ..._types.errors import NotEqualError
 from ..._types.labels import Labels, first_difference
 from ..._types.tensor import TensorMap
+from ...layout import StackedMap
 from ._buffer import Buffer
 from ._map_module import MapModule
 from ._module_map import ModuleMap
@@ -93,14 +94,16 @@ class Standardize(MapModule):
         means, scales = [mean for mean, _ in pairs], [scale for _, scale in pairs]
         return cls(keys, means, scales, [x.properties for x in moments])
 
-    def __call__(self, tensor: TensorMap, state: Any = None, *, key: Any = None) -> Any:
+    def __call__(
+        self, tensor: TensorMap | StackedMap, state: Any = None, *, key: Any = None
+    ) -> Any:
         """Standardize each block of ``tensor``.
 
         :raises MetatensorError: a key that was not there when this was fitted, or other
             properties
         """
         self._check(tensor)
-        return self.module_map(tensor, state, key=key)
+        return super().__call__(tensor, state, key=key)  # type: ignore[arg-type]
 
     def inverse(self, tensor: TensorMap) -> TensorMap:
         r"""Undo it: :math:`x = y \sigma + \mu`.
@@ -113,10 +116,11 @@ class Standardize(MapModule):
         modules = [module.inverse for module in self.module_map.modules]  # type: ignore[attr-defined]
         return ModuleMap(in_keys, modules, properties)(tensor)
 
-    def _check(self, tensor: TensorMap) -> None:
-        check_is_map(tensor)
+    def _check(self, tensor: TensorMap | StackedMap) -> None:
+        if not isinstance(tensor, StackedMap):
+            check_is_map(tensor)
         properties = self.module_map.out_properties or []
-        for entry, block in tensor.items():
+        for entry, block in zip(tensor.keys, tensor._structure.blocks, strict=True):
             known = properties[module_of(self.module_map.in_keys, entry)]
             if block.properties != known:
                 raise NotEqualError(
