@@ -46,9 +46,12 @@ from .io import (
     save as save,
 )
 from .layout import (
+    Folded as Folded,
     Layout as Layout,
     PaddedBatch as PaddedBatch,
     StackedMap as StackedMap,
+    Store as Store,
+    StoreOnDevice as StoreOnDevice,
     stack_blocks as stack_blocks,
 )
 from .operations import (
@@ -230,9 +233,12 @@ __all__ = [
     "compute_gradients",
     "connect_gradients",
     # batches
+    "Folded",
     "Layout",
     "PaddedBatch",
     "StackedMap",
+    "Store",
+    "StoreOnDevice",
     "stack_blocks",
     # files
     "load",

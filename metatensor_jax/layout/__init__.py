@@ -3,8 +3,16 @@
 A layout is fitted to a data set and gives each batch the same structure: room for its
 rows, and labels that are data. ``_fit`` finds how much room a data set needs, and
 ``_capacity`` holds it; ``_check`` refuses labels that do not fit; rows go in and out by
-NumPy (``_pad``). Apart from layouts, ``_stacked`` holds blocks of equal shape together.
+NumPy (``_pad``).
+
+A store has all systems of a data set as flat rows (``_store``, ``_flat``): batches are
+gathered from it by NumPy (``_gather``) or in a program (``_on_device``), and travel as
+few arrays (``_folded``). Apart from these, ``_stacked`` holds blocks of equal shape
+together.
 """
 
+from ._folded import Folded as Folded
 from ._layout import Layout as Layout, PaddedBatch as PaddedBatch
+from ._on_device import StoreOnDevice as StoreOnDevice
 from ._stacked import StackedMap as StackedMap, stack_blocks as stack_blocks
+from ._store import Store as Store

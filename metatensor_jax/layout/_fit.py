@@ -34,6 +34,7 @@ def fit_rooms(
     systems: int,
     fractions: Sequence[float],
     system: str,
+    headroom: float = 1.0,
 ) -> dict[str, MapRoom]:
     """Room for each map, such that any batch of this many systems fits.
 
@@ -45,7 +46,7 @@ def fit_rooms(
         _check_all([whole], system)
         numbers = all_systems(whole.values(), system)
         n_units = min(systems, len(numbers))
-        rule = _Rule(len(numbers), n_units, tuple(fractions), system, systems)
+        rule = Rule(len(numbers), n_units, tuple(fractions), system, systems, headroom)
         return _rooms([whole], numbers, rule)
     of_each = [as_maps(example) for example in examples]
     if not of_each:
@@ -53,7 +54,7 @@ def fit_rooms(
     _check_all(of_each, system)
     largest = max(len(all_systems(maps.values(), system)) for maps in of_each)
     n_units = min(max(systems // max(largest, 1), 1), len(of_each))
-    rule = _Rule(len(of_each), n_units, tuple(fractions), system, systems)
+    rule = Rule(len(of_each), n_units, tuple(fractions), system, systems, headroom)
     return _rooms(of_each, None, rule)
 
 
@@ -65,7 +66,7 @@ def _check_all(examples: Sequence[Maps], system: str) -> None:
 
 
 def _rooms(
-    examples: Sequence[Maps], numbers: np.ndarray | None, rule: _Rule
+    examples: Sequence[Maps], numbers: np.ndarray | None, rule: Rule
 ) -> dict[str, MapRoom]:
     names = list(examples[0])
     for maps in examples:
@@ -81,7 +82,7 @@ def _rooms(
 
 
 def _map_room(
-    name: str, tensors: Sequence[TensorMap], numbers: np.ndarray | None, rule: _Rule
+    name: str, tensors: Sequence[TensorMap], numbers: np.ndarray | None, rule: Rule
 ) -> MapRoom:
     first = tensors[0]
     keys = first.keys
@@ -111,7 +112,7 @@ def _map_room(
     return MapRoom(keys, tuple(blocks), dtypes[0] if dtypes else "float32", info)
 
 
-class _Rule(NamedTuple):
+class Rule(NamedTuple):
     """From the rows of each unit to the room for a batch.
 
     :param total: how many units the data has
@@ -119,6 +120,7 @@ class _Rule(NamedTuple):
     :param fractions: the size of each bucket
     :param system: the dimension that tells systems apart
     :param systems: how many of them a batch has
+    :param headroom: room for so many times as many rows
     """
 
     total: int
@@ -126,29 +128,39 @@ class _Rule(NamedTuple):
     fractions: tuple[float, ...]
     system: str
     systems: int
+    headroom: float = 1.0
 
-    def rows(self, units: Units) -> tuple[tuple[int, ...], float]:
-        """The capacity in each bucket, and how many rows there are in the mean."""
-        if units[0][0].samples.names == [self.system]:
+    def rows(
+        self, sample_names: Sequence[str], counts: np.ndarray
+    ) -> tuple[tuple[int, ...], float]:
+        """The capacity in each bucket, and how many rows there are in the mean.
+
+        :param counts: how many rows each unit has
+        """
+        if tuple(sample_names) == (self.system,):
             # a row for each system, there or not, so that rows line up
             return (self.systems,) * len(self.fractions), float(self.systems)
+        most = int(np.sort(counts)[-self.n_units :].sum()) * self.headroom
+        rows = tuple(max(1, int(np.ceil(most * f))) for f in self.fractions)
+        mean = float(counts.sum() / max(self.total, 1) * self.n_units)
+        return rows, mean
+
+    def counts_of(self, units: Units) -> np.ndarray:
+        """How many rows each unit has."""
         counts = np.zeros(self.total, np.int64)
         for block, unit in units:
             if isinstance(unit, int):
                 counts[unit] += len(block)
             else:
                 counts += np.bincount(unit, minlength=self.total)
-        most = int(np.sort(counts)[-self.n_units :].sum())
-        rows = tuple(max(1, int(np.ceil(most * f))) for f in self.fractions)
-        mean = float(counts.sum() / max(self.total, 1) * self.n_units)
-        return rows, mean
+        return counts
 
 
-def _block_room(what: str, units: Units, rule: _Rule) -> BlockRoom:
+def _block_room(what: str, units: Units, rule: Rule) -> BlockRoom:
     first = units[0][0]
     for block, _ in units[1:]:
         check_same_room(what, first._structure, block._structure)
-    rows, expected = rule.rows(units)
+    rows, expected = rule.rows(first.samples.names, rule.counts_of(units))
     gradients = []
     for name in first.gradients_list():
         parts = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..operations.checks import check_ours, check_type
 from ._capacity import ALONE, BlockRoom, MapRoom, Maps, as_maps, where
 from ._check import check_block, check_has_system
 from ._fit import Capacities, declared_rooms, fit_rooms
+from ._folded import Folded, fold
 from ._pad import Numbering, needs, pad_map, unpad_map
 
 _FORMAT = "metatensor_jax.Layout.1"
@@ -56,6 +57,10 @@ class PaddedBatch:
     order: dict[str, Array]
     system: str
     rows: dict[str, Array] = field(default_factory=dict)
+
+    def fold(self) -> Folded:
+        """The same as one buffer for each dtype: see :class:`Folded`."""
+        return fold(self)
 
     def __getitem__(self, name: str) -> TensorMap:
         """The map of this name."""
@@ -119,6 +124,7 @@ class Layout:
         systems: int,
         *,
         buckets: int | Sequence[float] = 1,
+        headroom: float = 1.0,
         system: str = "system",
     ) -> Layout:
         """Room for any batch that is made of a data set.
@@ -132,6 +138,8 @@ class Layout:
         :param buckets: batches are padded to the smallest of so many sizes, evenly
             spaced; or the sizes themselves, relative to the largest, which is 1. There
             is one compiled program for each of them that is used.
+        :param headroom: room for so many times as many rows, for data that are still to
+            come; at least 1
         :param system: the sample dimension that tells systems apart
         :raises MetatensorError: examples that do not fit to each other, samples without
             the dimension ``system``, gradient rows that name another system than their
@@ -143,13 +151,8 @@ class Layout:
         into a batch, all at once; so batches of single systems that were fitted can
         never be too large. Buckets make up for that being rare.
         """
-        if isinstance(buckets, int):
-            if buckets < 1:
-                raise MetatensorError(f"`buckets` must be at least 1, not {buckets}")
-            buckets = [(i + 1) / buckets for i in range(buckets)]
-        fractions = tuple(float(f) for f in buckets)
-        _check_sizes(systems, fractions)
-        rooms = fit_rooms(examples, systems, fractions, system)
+        fractions = bucket_sizes(systems, buckets, headroom)
+        rooms = fit_rooms(examples, systems, fractions, system, headroom)
         return cls(rooms, systems, fractions, system)
 
     @classmethod
@@ -184,6 +187,28 @@ class Layout:
             for key, block in zip(room.keys, room.blocks, strict=True):
                 what = where(name, key.print())
                 check_has_system(what, block.sample_names, self.system)
+
+    @cached_property
+    def _text(self) -> str:
+        return self.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def select(self, names: str | Sequence[str]) -> Layout:
+        """The room for some of the maps only, such as to predict without targets.
+
+        :param names: of the maps
+        :raises MetatensorError: a name that there is not
+        """
+        names = [names] if isinstance(names, str) else list(names)
+        for name in names:
+            if name not in self.rooms:
+                raise MetatensorError(
+                    f"there is no map {name!r} in this layout, only "
+                    f"{sorted(self.rooms)}"
+                )
+        return replace(self, rooms={name: self.rooms[name] for name in names})
 
     # --- padding -------------------------------------------------------------------
 
@@ -377,6 +402,21 @@ _DAMAGE = (
     ArithmeticError,
     RecursionError,
 )
+
+
+def bucket_sizes(
+    systems: int, buckets: int | Sequence[float], headroom: float
+) -> tuple[float, ...]:
+    """The size of each bucket, relative to the largest."""
+    if isinstance(buckets, int):
+        if buckets < 1:
+            raise MetatensorError(f"`buckets` must be at least 1, not {buckets}")
+        buckets = [(i + 1) / buckets for i in range(buckets)]
+    if not headroom >= 1:
+        raise MetatensorError(f"`headroom` must be at least 1, not {headroom}")
+    fractions = tuple(float(f) for f in buckets)
+    _check_sizes(systems, fractions)
+    return fractions
 
 
 def _check_sizes(systems: int, fractions: tuple[float, ...]) -> None:

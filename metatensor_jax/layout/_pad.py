@@ -80,17 +80,8 @@ def pad_map(
     :returns: and for maps with one row per system, where each row of each block was
     """
     dtype = np.dtype(room.dtype)
-    if len(tensor) and tensor.dtype != dtype:
-        raise MetatensorError(
-            f"the layout is for {dtype} values, but those of the batch are "
-            f"{tensor.dtype}: convert them with `.to(dtype='{dtype}')`"
-        )
-    for key, value in room.info:
-        if tensor.get_info(key) not in (value, None):
-            raise MetatensorError(
-                f"the layout is for maps with the info {key!r}: {value!r}, but that of "
-                f"the batch is {tensor.get_info(key)!r}"
-            )
+    of_batch = str(tensor.dtype) if len(tensor) else room.dtype
+    check_same_kind(tensor._structure.info, of_batch, room)
     at = room.keys.select(tensor.keys) if len(tensor) else np.zeros(0, int)
     order = np.full(len(room.keys), -1, np.int32)
     order[at] = np.arange(len(tensor), dtype=np.int32)
@@ -109,6 +100,24 @@ def pad_map(
             rows[i, place] = np.arange(len(block))
         _add_block(leaves, block, of_block, bucket, numbering, place)
     return leaves, order, rows
+
+
+def check_same_kind(
+    info: tuple[tuple[str, str], ...], dtype: str, room: MapRoom
+) -> None:
+    """Raise if a map has another dtype, or other info, than the layout."""
+    if dtype != room.dtype:
+        raise MetatensorError(
+            f"the layout is for {room.dtype} values, but those of the batch are "
+            f"{dtype}: convert them with `.to(dtype='{room.dtype}')`"
+        )
+    known = dict(info)
+    for key, value in room.info:
+        if known.get(key) not in (value, None):
+            raise MetatensorError(
+                f"the layout is for maps with the info {key!r}: {value!r}, but that of "
+                f"the batch is {known[key]!r}"
+            )
 
 
 def _no_rows(room: MapRoom, numbering: Numbering) -> np.ndarray | None:
