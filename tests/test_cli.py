@@ -290,6 +290,21 @@ def test_files_that_can_not_be_read(tmp_path: Path, run: Run):
     assert (code, text.isprintable() or text[:-1].isprintable()) == (2, True)
 
 
+@pytest.mark.parametrize("members", [[], ["readme.txt"]])
+def test_archives_of_something_else(tmp_path: Path, run: Run, members: list[str]):
+    """An archive without members was taken for labels."""
+    good, other = saved(tmp_path, MAP), tmp_path / "other.zip"
+    with zipfile.ZipFile(other, "w") as archive:
+        for name in members:
+            archive.writestr(name, "text")
+    expected = f"error: can not load '{other}': it is a ZIP archive without the member"
+    for command in (["show", other], ["diff", good, other]):
+        code, text = run(*command)
+        assert (code, text.startswith(expected)) == (2, True)
+    with pytest.raises(ValueError, match="it is an archive, as maps and blocks are"):
+        mts.load_labels(other)
+
+
 def test_damaged_values_are_seen_by_diff(tmp_path: Path, run: Run):
     data = mts.block_from_array(np.full((2, 2), 0.1))
     good, bad = saved(tmp_path, data), tmp_path / "bad.mts"

@@ -383,6 +383,13 @@ def test_positions_that_moved_have_no_forces() -> None:
         ),
         ("info", "energy", np.nan, "'energy' of frame 0 .* is not a number"),
         ("info", "energy", np.inf, "'energy' of frame 0 is infinite"),
+        ("info", "energy", np.ma.masked, "'energy' of frame 0 .* is not a number"),
+        (
+            "arrays",
+            "forces",
+            np.ma.array(np.ones((2, 3)), mask=np.eye(2, 3)),
+            "'forces' of frame 0 .* is not a",
+        ),
         (
             "arrays",
             "forces",
@@ -398,6 +405,42 @@ def test_values_that_are_none(where: str, name: str, value: Any, message: str) -
     getattr(frame, where)[name] = value
     with pytest.raises(mts.MetatensorError, match=message):
         energies([frame], BOTH)
+
+
+def test_masked_values_are_missing() -> None:
+    """What is below a mask was taken for the value."""
+    frame = copper()
+    frame.info["energy"] = np.ma.array(-3, mask=True)
+    forces = np.ma.array(np.ones((2, 3)), mask=np.eye(2, 3))
+    frame.arrays["forces"] = forces
+    block = energies([frame], ["positions"], missing="nan").block()
+    assert np.isnan(block.values).all()
+    found = block.gradient("positions").values[..., 0]
+    np.testing.assert_array_equal(found, np.where(forces.mask, np.nan, -1))
+    frame.arrays["forces"] = np.ma.array(np.ones((2, 3)), mask=False)
+    frame.info["energy"] = np.ma.array(-3, mask=False)
+    block = energies([frame], ["positions"]).block()
+    assert block.values.item() == -3
+    assert (block.gradient("positions").values == -1).all()
+
+
+@pytest.mark.parametrize("dtype", [int, "uint8", bool, "complex64"])
+def test_dtypes_that_are_no_real_numbers(dtype: Any) -> None:
+    """Integers cut energies off, and are none for derivatives."""
+    (frame,) = known(copper(), energy=-3.7)
+    match = f"real floating point numbers, .*'float64', not {np.dtype(dtype)}"
+    for function in (energies, parameters):
+        with pytest.raises(TypeError, match=match):
+            function([frame], dtype=dtype)
+    with pytest.raises(TypeError, match=match):
+        tensors([frame], "energy", 0, dtype=dtype)
+    assert energies([frame], dtype="bfloat16").dtype == "bfloat16"
+
+
+def test_complex_energies_of_a_map() -> None:
+    (frame,) = known(copper(), energy=1.0)
+    with pytest.raises(TypeError, match="must be real numbers, not complex128"):
+        with_energies([frame], energies([frame]).to("complex128"))
 
 
 def test_values_that_are_no_numbers() -> None:

@@ -205,6 +205,28 @@ def test_gradients_without_another_map(package: Package):
 
 
 @every_package
+def test_columns_in_any_order(package: Package):
+    """Columns have the names of properties: their place says nothing."""
+    ours = tensor((3, 1, 4), (3,), n_properties=3, gradients={"x": Gradient((2,))})
+    values = mts.remove_gradients(ours)
+
+    def turned(**options: Any) -> Any:
+        columns = arrays(package.to(ours, layout="wide", **options))
+        return package.table({name: columns[name] for name in reversed(columns)})
+
+    gradient = package.back(
+        turned(gradient="x"), layout="wide", like=ours, gradient="x"
+    )
+    back = package.back(turned(), layout="wide", like=ours, gradients={"x": gradient})
+    assert_identical(back, ours)
+    # without `like`, properties have the order of their columns, and their values
+    names = {**NAMES, "components": ours.component_names}
+    made = package.back(turned(), layout="wide", **names)
+    assert made.block(0).properties["property"].tolist() == [2, 1, 0]
+    assert_identical(mts.sort(made, "properties"), values)
+
+
+@every_package
 def test_rows_in_any_order(package: Package):
     ours = tensor((3, 1, 4), (3,), gradients={"x": Gradient((2,), [1, 0])})
     order = np.random.default_rng(0).permutation(8 * 3 * 2)
@@ -490,6 +512,16 @@ def test_columns_of_pandas_that_are_there_twice():
     table = pd.DataFrame([[0, 1, 1.0]], columns=["a", "a", "value"])
     with pytest.raises(MetatensorError, match="several columns called 'a'"):
         from_pandas(table, samples="a")
+
+
+@pytest.mark.skipif(not hasattr(pl, "Int128"), reason="polars has no Int128")
+def test_integers_of_128_bits():
+    wide, narrow = pl.Series([3, 4], dtype=pl.Int128), pl.Series([3, 4])
+    match = r"'x' is Int128, which NumPy does not have: .* `.cast\(polars.Int64\)`"
+    with pytest.raises(TypeError, match=match):
+        from_polars(pl.DataFrame({"x": wide, "value": narrow}), samples="x")
+    with pytest.raises(TypeError, match=match):
+        from_polars(pl.DataFrame({"s": narrow, "x": wide}), samples="s", value="x")
 
 
 def test_what_is_missing_in_columns():

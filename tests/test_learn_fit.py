@@ -214,6 +214,52 @@ def test_the_rate_is_in_the_history() -> None:
     assert rates[1] == pytest.approx(rates[0] / 2)
 
 
+OF_THE_LOSS: dict[str, Any] = {
+    "lbfgs": optax.lbfgs(),
+    "backtracking": optax.lbfgs(linesearch=optax.scale_by_backtracking_linesearch(20)),
+    "polyak": optax.polyak_sgd(),
+    "several steps": optax.MultiSteps(optax.lbfgs(), 1),
+}
+
+
+@pytest.mark.usefixtures("standard")
+@pytest.mark.parametrize("name", OF_THE_LOSS)
+def test_optimizers_that_look_at_the_loss(name: str, x64: bool) -> None:
+    """Linear least squares, which NumPy solves as well."""
+    dtype = np.float64 if x64 else np.float32
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(40, n)).astype(dtype) for n in (5, 2))
+    with_one = np.concatenate([x, np.ones((40, 1))], 1)
+    wanted = np.linalg.lstsq(with_one, y.astype("f8"))[0]
+    fitted = learn.fit(
+        eqx.nn.Linear(5, 2, key=jax.random.key(0), dtype=dtype),
+        [(x, y)],
+        line,
+        OF_THE_LOSS[name],
+        epochs=30,
+        progress=False,
+    )
+    atol = 1e-6 if x64 else 2e-4
+    np.testing.assert_allclose(fitted.model.weight.T, wanted[:5], atol=atol)
+    np.testing.assert_allclose(fitted.model.bias, wanted[5], atol=atol)
+
+
+@pytest.mark.usefixtures("standard")
+def test_a_plateau_lowers_the_rate() -> None:
+    """Of a loss that stays as it is; without its value there would be no plateau."""
+    plateau = optax.contrib.reduce_on_plateau(factor=0.5, patience=2)
+    optimizer = optax.chain(optax.sgd(0.1), plateau)
+    fitted = learn.fit(
+        linear(),
+        [(X, X)],
+        lambda model, _: 0.0 * model.weight.sum() + 1.0,
+        optimizer,
+        epochs=5,
+        progress=False,
+    )
+    assert float(optax.tree_utils.tree_get(fitted.state, "scale")) == 0.25
+
+
 def test_epochs_by_number_and_one_program() -> None:
     seen, traced = [], []
 

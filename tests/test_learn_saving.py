@@ -201,6 +201,147 @@ def test_modules_that_are_held_together_go_to_their_keys(tmp_path: Path) -> None
     assert_equal(learn.load(tmp_path / "model.mjm", shapes), saved)
 
 
+def of_labels(**changed: Labels) -> TensorMap:
+    """A map with a gradient, of which some labels are others."""
+    labels = {
+        "keys": Labels("k", [[1], [2]]),
+        "samples": Labels.range("system", 2),
+        "components": Labels.range("xyz", 3),
+        "properties": Labels.range("n", 2),
+        "of_gradient": Labels(["sample", "atom"], [[0, 5], [1, 6]]),
+        **changed,
+    }
+    properties = labels["properties"]
+    gradient = mts.TensorBlock(
+        np.ones((2, 3, 2), "f4"),
+        labels["of_gradient"],
+        [labels["components"]],
+        properties,
+    )
+    samples, components = labels["samples"], [labels["components"]]
+    values = np.ones((2, 3, 2), "f4")
+    block = mts.TensorBlock(values, samples, components, properties, {"x": gradient})
+    return TensorMap(labels["keys"], [block, block])
+
+
+OTHER_LABELS: dict[str, tuple[Labels, str]] = {
+    "keys": (Labels("k", [[1], [3]]), r"\.keys are"),
+    "order of keys": (Labels("k", [[2], [1]]), r"\.keys are"),
+    "samples": (Labels("system", [[0], [7]]), r"\.samples are"),
+    "components": (Labels("xyz", [[0], [2], [1]]), r"\.components\[0\] are"),
+    "properties": (Labels("n", [[1], [0]]), r"\.properties are"),
+    "of_gradient": (
+        Labels(["sample", "atom"], [[0, 5], [1, 7]]),
+        r"\.gradient\('x'\)\.samples are",
+    ),
+}
+
+
+HELD: dict[str, Any] = {
+    "map": lambda tensor: tensor,
+    "block": lambda tensor: tensor.block_by_id(0),
+    "stacked": mts.stack_blocks,
+}
+
+
+@pytest.mark.parametrize(
+    ("held", "name"),
+    [(x, y) for x in HELD for y in OTHER_LABELS if x != "block" or "keys" not in y],
+)
+def test_labels_inside_of_maps(tmp_path: Path, held: str, name: str) -> None:
+    """Only values were compared: weights went to the rows of other labels."""
+
+    def model(**changed: Labels) -> Any:
+        return [learn.Buffer(HELD[held](of_labels(**changed)))]
+
+    labels, match = OTHER_LABELS[name]
+    learn.save(tmp_path / "model.mjm", model())
+    assert_equal(learn.load(tmp_path / "model.mjm", model()), model())
+    other = model(**{name.removeprefix("order of "): labels})
+    with pytest.raises(mts.MetatensorError, match=match) as caught:
+        learn.load(tmp_path / "model.mjm", other)
+    assert str(labels) in str(caught.value)
+
+
+def test_the_info_of_maps(tmp_path: Path) -> None:
+    tensor = of_labels()
+    learn.save(tmp_path / "model.mjm", {"x": tensor.with_info("unit", "eV")})
+    match = (
+        r"\['x'\]\.info is \(\('unit', 'kcal'\),\) in the model, but "
+        r"\(\('unit', 'eV'\),\) in the file"
+    )
+    with pytest.raises(mts.MetatensorError, match=match):
+        learn.load(tmp_path / "model.mjm", {"x": tensor.with_info("unit", "kcal")})
+
+
+def layout(systems: int) -> mts.Layout:
+    return mts.Layout.fit(of_labels(), systems=systems)
+
+
+class Static(eqx.Module):
+    """A module without any leaf."""
+
+    value: Any = eqx.field(static=True)
+
+
+@pytest.mark.parametrize(
+    ("saved", "other"),
+    [
+        (2, 3),
+        (1, True),
+        (1, 1.0),
+        (1e-5, 1e-6),
+        ("a", None),
+        ((3, ("same", 1)), (3, ("same", 2))),
+        (layout(2), layout(3)),
+    ],
+)
+def test_static_fields(tmp_path: Path, saved: Any, other: Any) -> None:
+    path = tmp_path / "model.mjm"
+    learn.save(path, [Static(saved)])
+    assert learn.load(path, [Static(saved)]) == [Static(saved)]
+    with pytest.raises(mts.MetatensorError, match=r"\[0\]\.value is") as caught:
+        learn.load(path, [Static(other)])
+    assert f"is {other!r} in the model, but {saved!r} in" in str(caught.value)
+
+
+def test_static_fields_that_are_the_same(tmp_path: Path) -> None:
+    """Functions are left alone, and NaN is NaN."""
+    path = tmp_path / "model.mjm"
+    learn.save(path, [Static(jnp.tanh), Static(float("nan")), Static(KEYS)])
+    like = [Static(jnp.sin), Static(float("nan")), Static(KEYS)]
+    assert learn.load(path, like)[0].value is jnp.sin
+    like[2] = Static(OTHER_ORDER)
+    with pytest.raises(mts.MetatensorError, match=r"the labels \[2\]\.value are"):
+        learn.load(path, like)
+
+
+def test_running_averages(tmp_path: Path) -> None:
+    """A state is saved with its model; it is in the order of the keys."""
+
+    class Normed(eqx.Module):
+        norms: learn.ModuleMap
+
+        def __init__(self, keys: Labels) -> None:
+            norms = [eqx.nn.BatchNorm(2, "samples", mode="ema") for _ in keys]
+            self.norms = learn.ModuleMap(keys, norms)
+
+    def everything(keys: Labels) -> dict[str, Any]:
+        model, state = eqx.nn.make_with_state(Normed)(keys)
+        return {"model": model, "state": state}
+
+    path = tmp_path / "model.mjm"
+    saved = everything(KEYS)
+    index = saved["model"].norms.modules[1].ema_state_index
+    averages = jnp.ones(2), jnp.full(2, 3.0, jnp.float32)
+    learn.save(path, {**saved, "state": saved["state"].set(index, averages)})
+    restored = learn.load(path, everything(KEYS))
+    index = restored["model"].norms.modules[1].ema_state_index
+    assert_equal(restored["state"].get(index), averages)
+    with pytest.raises(mts.MetatensorError, match="marker is"):
+        learn.load(path, everything(OTHER_ORDER))
+
+
 def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "model.mjm"
     learn.save(path, Model(3))

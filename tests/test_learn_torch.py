@@ -16,7 +16,9 @@ import metatensor_jax as mts
 eqx = pytest.importorskip("equinox")
 torch = pytest.importorskip("torch")
 core = pytest.importorskip("metatensor")
-theirs = pytest.importorskip("metatensor.learn", exc_type=ImportError).nn
+# not `metatensor.learn`: in a process that imports metatensor-torch, this is a module
+# with the classes of TorchScript
+theirs = pytest.importorskip("metatensor_learn").nn
 
 from modules import KEYS, N, P, features, positions  # noqa: E402 (needs equinox)
 

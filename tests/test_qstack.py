@@ -200,12 +200,29 @@ def test_dtypes(values: np.ndarray, dtype: str):
     assert_same_bits(to_vector(from_vector(values, basis), basis), values)
 
 
-def test_no_atoms():
-    basis = orbitals([], {})
+@pytest.mark.parametrize(("types", "shells"), [([], {}), ([2, 2], {2: []})])
+def test_no_orbitals(types: list[int], shells: Any):
+    basis = orbitals(types, shells)
     assert basis == Labels.empty(list(NAMES))
-    nothing = from_vector(np.zeros(0), basis)
-    assert len(nothing) == 0
-    assert nothing.keys.names == ["o3_lambda", "center_type"]
+    vector, matrix = from_vector([], basis), from_matrix(np.zeros((0, 0)), basis)
+    assert len(vector) == len(matrix) == 0
+    assert vector.keys.names == ["o3_lambda", "center_type"]
+    assert matrix.keys.names[1:3] == ["o3_lambda2", "center_type1"]
+    assert to_vector(vector, basis).shape == (0,)
+    assert to_matrix(matrix, basis).shape == (0, 0)
+    assert orbitals_of(vector) == orbitals_of(matrix) == basis
+    with pytest.raises(MetatensorError, match="has 0 of the 16 entries"):
+        to_matrix(matrix, HYDROGEN)
+    with pytest.raises(MetatensorError, match="should have the dimensions"):
+        to_matrix(vector, basis)
+
+
+def test_atoms_without_orbitals():
+    basis = orbitals([2, 1], {1: [0, 1], 2: []})
+    assert basis["atom_id"].tolist() == [1, 1, 1, 1]
+    vector = from_vector(np.arange(4.0), basis)
+    assert orbitals_of(vector) == basis
+    assert to_vector(vector, basis).tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
 HYDROGEN = orbitals([1], {1: [0, 1]})

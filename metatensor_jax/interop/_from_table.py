@@ -146,6 +146,8 @@ def _block(
     fill_value: Any,
 ) -> TensorBlock:
     own = rows.take(group)
+    if own.properties is not None and known is not None:
+        own = _with_properties(own, own.properties, known.properties)
     wanted = [
         ("samples", axes.samples),
         *(("components", [c]) for c in axes.components),
@@ -154,11 +156,6 @@ def _block(
     if own.properties is None:
         wanted.append(("properties", axes.properties))
         labels += [] if known is None else [known.properties]
-    elif known is not None and known.properties != own.properties:
-        raise MetatensorError(
-            f"the columns of the table are the properties\n{own.properties}\nbut those "
-            f"of `like` are\n{known.properties}"
-        )
     found = [
         _axis(own, names, labels[i] if labels else None, what)
         for i, (what, names) in enumerate(wanted)
@@ -167,6 +164,17 @@ def _block(
     samples, *others = [axis.labels for axis in found]
     properties = others.pop() if own.properties is None else own.properties
     return TensorBlock(values, samples, others, properties)
+
+
+def _with_properties(rows: Rows, own: Labels, known: Labels) -> Rows:
+    """The columns of a wide table in the order of the properties of ``like``."""
+    order = own.select(known)
+    if not len(order) == len(own) == len(known):
+        raise MetatensorError(
+            f"the columns of the table are the properties\n{own}\nbut those of `like` "
+            f"are\n{known}"
+        )
+    return Rows(rows.labels, rows.values[:, order], known)
 
 
 def _dense(

@@ -232,6 +232,9 @@ def _columns(
     """The labels and values of all elements of a map."""
     columns = to_columns(what, tensor, "long", (), _VALUE)
     wanted = {name + end for name in names for end in ends}
+    if not len(tensor) and wanted.issuperset(tensor.keys.names):
+        # of no atoms: there is no block that says what its axes are called
+        columns |= dict.fromkeys(wanted, np.zeros(0, np.int32))
     if columns.keys() - {_VALUE} != wanted:
         raise MetatensorError(
             f"the map should have the dimensions {sorted(wanted)}, but it has "

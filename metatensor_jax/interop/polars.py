@@ -104,7 +104,8 @@ def from_polars(
     :param like: a map with the names and labels to have; the axes are not named then
     :param gradient: the table is that of this gradient of ``like``
     :raises MetatensorError: what ``from_pandas`` raises it for; columns with nulls
-    :raises TypeError: labels that are no integers, values that are no numbers
+    :raises TypeError: labels that are no integers, values that are no numbers, integers
+        of 128 bits
 
     >>> import polars
     >>> table = polars.DataFrame({"system": [3, 5], "value": [0.5, 1.5]})
@@ -124,6 +125,11 @@ def from_polars(
             raise MetatensorError(
                 f"the column '{name}' has {column.null_count()} nulls: drop these "
                 "rows, `drop_nulls`, or fill them, `fill_null`"
+            )
+        if str(column.dtype) in ("Int128", "UInt128"):
+            raise TypeError(
+                f"the column '{name}' is {column.dtype}, which NumPy does not have: "
+                "convert it first, `.cast(polars.Int64)`"
             )
         return column.to_numpy()
 

@@ -91,7 +91,7 @@ def read_block(source: Source, name: str) -> TensorBlock:
 def read_labels(source: Source, name: str) -> Labels:
     """Labels; ``name`` is what to call the file in messages."""
     if is_archive(source):
-        hint = "it is a map or a block, use `load` or `load_block`"
+        hint = "it is an archive, as maps and blocks are: use `load` or `load_block`"
         raise unloadable(name, hint)
     content = source.read(0, source.size)
     try:

@@ -117,8 +117,13 @@ def _archive(source: Source, name: str) -> Summary:
         blocks = [headers.block(f"blocks/{i}/") for i in range(len(keys))]
         if "info.json" in members:
             info = archive.take("info.json", decode_info, check_info)
-    else:
+    elif "values.npy" in members:
         blocks = [headers.block("")]
+    else:
+        archive.fail(
+            "it is a ZIP archive without the member 'keys.npy' of a map, or "
+            "'values.npy' of a block"
+        )
     archive.finish()
     return Summary(source.size, keys, blocks, info, None)
 

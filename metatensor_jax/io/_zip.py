@@ -143,8 +143,8 @@ def _read_zip64(extra: memoryview, numbers: Sequence[int]) -> list[int]:
 
 
 def is_archive(source: Source) -> bool:
-    """Does this begin like an archive?"""
-    return bytes(source.read(0, 4)) == b"PK\3\4"
+    """Does this begin like an archive: with a member, or the end if there is none?"""
+    return bytes(source.read(0, 4)) in (b"PK\3\4", b"PK\5\6")
 
 
 def data_start(source: Source, start: int) -> int | None:

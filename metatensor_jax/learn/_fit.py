@@ -70,7 +70,7 @@ def fit(
     model: Any,
     batches: Iterable[Any] | Callable[[int], Iterable[Any]],
     loss: Loss,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | optax.MultiSteps,
     *,
     epochs: int,
     validation: Iterable[Any] = (),
@@ -106,7 +106,9 @@ def fit(
     :param batches: what an epoch goes through: a list, a loader, or a function of the
         number of the epoch, for another order in each
     :param loss: of the model and a batch; a number
-    :param optimizer: of Optax
+    :param optimizer: of Optax. One that looks at the loss (``optax.lbfgs``, which tries
+        several steps on the same batch, ``optax.contrib.reduce_on_plateau``) is given
+        it: ``update`` gets ``value=``, ``grad=`` and ``value_fn=`` as well.
     :param epochs: how many times all batches are seen, at most
     :param validation: batches whose mean loss is computed after each epoch
     :param patience: stop after so many epochs without a smaller validation loss
@@ -136,6 +138,7 @@ def fit(
         )
     params, static = eqx.partition(model, trainable(model))
     state = optimizer.init(params) if state is None else state
+    update = _update_of(optimizer)
 
     @eqx.filter_jit
     def value_of(params: Any, batch: Any) -> jax.Array:
@@ -144,7 +147,8 @@ def fit(
     @eqx.filter_jit
     def step(params: Any, state: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
         value, grads = eqx.filter_value_and_grad(value_of)(params, batch)
-        updates, state = optimizer.update(grads, state, params)
+        seen = {"value": value, "grad": grads, "value_fn": lambda x: value_of(x, batch)}
+        updates, state = update(grads, state, params, **seen)
         return eqx.apply_updates(params, updates), state, value
 
     best, smallest, waited = params, np.inf, 0
@@ -172,6 +176,15 @@ def fit(
     bar.close()
     kept, last = (eqx.combine(x, static) for x in (best, params))
     return Fitted(kept, last, state, history)
+
+
+def _update_of(
+    optimizer: optax.GradientTransformation | optax.MultiSteps,
+) -> Callable[..., tuple[Any, Any]]:
+    """Its ``update``, which may be given what only some optimizers look at."""
+    if isinstance(optimizer, optax.MultiSteps):  # hands it on to the one that it holds
+        return optimizer.update
+    return optax.with_extra_args_support(optimizer).update
 
 
 def _checked(value: Any) -> jax.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,9 +26,16 @@ class Named(NamedTuple):
     is_keys: bool
 
 
-def named_leaves(tree: Any) -> Iterator[Named]:
-    """All leaves of a pytree; labels and layouts are leaves here."""
-    paths, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_whole)
+def named_leaves(
+    tree: Any, is_leaf: Callable[[Any], bool] | None = None
+) -> Iterator[Named]:
+    """All leaves of a pytree; labels and layouts are leaves here.
+
+    :param is_leaf: what else is one
+    """
+    paths, _ = jax.tree_util.tree_flatten_with_path(
+        tree, is_leaf=lambda x: is_whole(x) or (is_leaf is not None and is_leaf(x))
+    )
     for path, value in paths:
         name, node = "", tree
         owner: Any = None
@@ -69,6 +76,8 @@ def _is_stacked(value: Any) -> bool:
 
 def _child(node: Any, key: Any) -> Any:
     """One step along a path; None inside of types of which only JAX knows the paths."""
+    if node is None:
+        return None
     if isinstance(key, jax.tree_util.GetAttrKey):
         return getattr(node, key.name, None)
     if isinstance(key, jax.tree_util.SequenceKey):

@@ -23,10 +23,10 @@ from .._version import __version__
 from ..io._atomic import AnyPath, as_path, replaced_file
 from ..layout import Layout
 from ._names import Named, is_whole, named_leaves, one_by_one, together
+from ._static import is_plain, named_static
 
 _FORMAT = "metatensor_jax model"
 _VERSION = 1
-_PLAIN = {bool, int, float, str, type(None)}
 #: a model has fewer names than that; more are a damaged file
 _MAX_HEADER = 1 << 28
 
@@ -34,9 +34,10 @@ _MAX_HEADER = 1 << 28
 def save(file: AnyPath, model: Any) -> None:
     """Save a model to a file, which is there as a whole or not at all.
 
-    Arrays are saved with their dtypes, labels with their entries, numbers, text and
-    layouts as they are. Functions, such as activations, are not saved: :func:`load`
-    takes them from the model that it is given. Random keys are saved as well.
+    Arrays are saved with their dtypes, labels with their entries, those of maps and
+    blocks as well, numbers, text and layouts as they are. Functions, such as
+    activations, are not saved: :func:`load` takes them from the model that it is given.
+    Random keys are saved as well.
 
     :param file: a path; ``.mjm`` is the usual ending
     :param model: any Equinox module, or another pytree, such as
@@ -63,7 +64,8 @@ def save(file: AnyPath, model: Any) -> None:
         **{section: {} for section in _SECTIONS},
     }
     arrays: list[np.ndarray] = []
-    for name, value, _ in named_leaves(one_by_one(model)):
+    each = one_by_one(model)
+    for name, value, _ in (*named_leaves(each), *named_static(each)):
         section, entry = _section(value), value
         if section == "labels":
             if not value.is_static:
@@ -92,23 +94,29 @@ def save(file: AnyPath, model: Any) -> None:
 def load(file: AnyPath, like: Any) -> Any:
     """A model with what :func:`save` has put into a file.
 
-    Everything has to be there, and to fit: names, shapes, dtypes, and labels. What
-    belongs to a key goes to this key, also where keys are in another order.
+    Everything has to be there, and to fit: names, shapes, dtypes, labels, and what
+    static fields say in plain values (``bool``, ``int``, ``float``, ``str``, None,
+    tuples of them) or labels; functions are not compared. What belongs to a key of a
+    module goes to this key, also where keys are in another order. The blocks of maps
+    must have their order.
 
     :param file: a path
     :param like: a model of the same structure, with any weights; it stays as it is.
         Arrays can be ``jax.ShapeDtypeStruct``, as ``equinox.filter_eval_shape`` gives
         them.
-    :raises MetatensorError: keys, labels, names, shapes or dtypes that are others
+    :raises MetatensorError: keys, labels, names, shapes, dtypes or static fields that
+        are others
     :raises ValueError: a file that is damaged, or that is something else
     """
     path, each = as_path(file), one_by_one(like)
     try:
         with zipfile.ZipFile(path) as archive:
             header = _read_header(archive)
-            leaves = list(named_leaves(each))
-            _check_labels(leaves, header["labels"])  # first: names follow from keys
-            _check_names(leaves, header)
+            leaves, static = list(named_leaves(each)), list(named_static(each))
+            parts = [*leaves, *static]
+            _check_labels(parts, header["labels"])  # first: names follow from keys
+            _check_names(parts, header)
+            _check_static(static, header)
             restored = [_restored(leaf, header, archive) for leaf in leaves]
     except MetatensorError as error:
         error.add_note(f"in the file {str(path)!r}")
@@ -197,11 +205,11 @@ def _section(value: Any) -> str | None:
         return "layouts"
     if _is_array(value):
         return "arrays"
-    return "values" if type(value) in _PLAIN else None
+    return "values" if is_plain(value) else None
 
 
-def _check_names(leaves: list[Named], header: Mapping[str, Any]) -> None:
-    wanted = {(_section(x.value), x.name) for x in leaves if _section(x.value)}
+def _check_names(parts: list[Named], header: Mapping[str, Any]) -> None:
+    wanted = {(_section(x.value), x.name) for x in parts if _section(x.value)}
     there = {(section, name) for section in _SECTIONS for name in header[section]}
     missing = sorted(name for _, name in wanted - there)
     unused = sorted(name for _, name in there - wanted)
@@ -245,8 +253,28 @@ def _labels_of(saved: Mapping[str, Any]) -> Labels:
     return Labels(names, np.array(values, np.int32).reshape(len(values), len(names)))
 
 
-def _check_labels(leaves: list[Named], of_file: Mapping[str, Any]) -> None:
-    for name, labels, is_keys in leaves:
+def _check_static(static: list[Named], header: Mapping[str, Any]) -> None:
+    """What is not restored must be the same; labels are known to be so."""
+    for name, value, _ in static:
+        if isinstance(value, Labels):
+            continue
+        is_layout = isinstance(value, Layout)
+        saved = header["layouts" if is_layout else "values"][name]
+        # text tells apart 1, 1.0 and true, and NaN is the same as NaN
+        if json.dumps(value.to_json() if is_layout else value) != json.dumps(saved):
+            shown = Layout.from_json(saved) if is_layout else _with_tuples(saved)
+            raise MetatensorError(
+                f"{name} is {value!r} in the model, but {shown!r} in the file"
+            )
+
+
+def _with_tuples(saved: Any) -> Any:
+    """A plain value as it was before it was saved."""
+    return tuple(map(_with_tuples, saved)) if isinstance(saved, list) else saved
+
+
+def _check_labels(parts: list[Named], of_file: Mapping[str, Any]) -> None:
+    for name, labels, is_keys in parts:
         if not isinstance(labels, Labels) or name not in of_file:
             continue
         saved = _labels_of(of_file[name])

@@ -13,7 +13,7 @@ from ..._types.block import TensorBlock
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
 from ..._types.tensor import TensorMap
-from ._frames import XYZ, Frames, joined
+from ._frames import XYZ, Frames, joined, real_dtype
 from ._known import Missing, Wanted, read
 from ._parameters import STRAIN
 
@@ -58,15 +58,17 @@ def energies(
     :param stress: the name of the stress, in eV/Å³, as six components in Voigt's order,
         xx, yy, zz, yz, xz, xy, or as a matrix
     :param virial: the name of the virial, in eV, to take in place of the stress
-    :param missing: what to do with frames that lack one of these: ``"raise"``, or
-        ``"nan"``, which fills in NaN (a gradient row that is not there would be zero)
+    :param missing: what to do with frames that lack one of these, and with values that
+        are masked: ``"raise"``, or ``"nan"``, which fills in NaN (a gradient row that
+        is not there would be zero)
     :param systems: the numbers of the frames; 0, 1, ... if None
-    :param dtype: of the values. In 32 bits, an energy of 10,000 eV is known to 1 meV.
+    :param dtype: of the values, one of real floating point numbers. In 32 bits, an
+        energy of 10,000 eV is known to 1 meV.
     :raises MetatensorError: values that are missing, not finite, of another shape, or
         not the same in two places; a stress without a volume; gradients with respect to
         something else
-    :raises TypeError: frames that are no list of ``ase.Atoms``; values that are no real
-        numbers
+    :raises TypeError: frames that are no list of ``ase.Atoms``; values, or a ``dtype``,
+        that are no real numbers
 
     >>> from ase.build import bulk
     >>> from ase.calculators.emt import EMT
@@ -80,7 +82,7 @@ def energies(
     >>> float(strain / frames[1].get_volume()), float(frames[1].get_stress()[0])
     (0.00974..., 0.00974...)
     """
-    numbered = Frames.of(frames, systems)
+    numbered, dtype = Frames.of(frames, systems), real_dtype(dtype)
     check_gradients_known(gradients)
     has_forces, has_strain = (name in gradients for name in ("positions", "strain"))
     if virial is not None and not has_strain:

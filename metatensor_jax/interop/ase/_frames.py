@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from ase import Atoms
 from numpy.typing import DTypeLike
@@ -132,6 +133,17 @@ def check_per(per: str) -> None:
     """Raise unless it is one of the two."""
     if per not in ("system", "atom"):
         raise MetatensorError(f"`per` must be 'system' or 'atom', not {per!r}")
+
+
+def real_dtype(dtype: DTypeLike) -> np.dtype:
+    """The dtype for values of frames; raise unless it can hold any real number."""
+    found = np.dtype(dtype)
+    if not jnp.issubdtype(found, jnp.floating):  # NumPy's does not know bfloat16
+        raise TypeError(
+            "`dtype` must be one of real floating point numbers, such as 'float64', "
+            f"not {found}"
+        )
+    return found
 
 
 def joined(

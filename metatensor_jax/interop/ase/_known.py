@@ -125,7 +125,9 @@ def _fitted(i: int, frame: Atoms, wanted: Wanted, value: Any) -> np.ndarray:
             f"'{wanted.name}' of frame {i} must be real numbers, not {array.dtype}: "
             f"{value!r}"
         )
-    fitted = wanted.fitted(array.astype(np.float64), len(frame))
+    array = array.astype(np.float64)
+    array[np.ma.getmaskarray(value)] = np.nan  # what is masked is not known
+    fitted = wanted.fitted(array, len(frame))
     if fitted is None:
         raise MetatensorError(
             f"'{wanted.name}' of frame {i}, with {len(frame)} atoms, should have the "

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from ..._types.block import TensorBlock
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
-from ._frames import XYZ, Frames, joined
+from ._frames import XYZ, Frames, joined, real_dtype
 
 STRAIN = (Labels.range("xyz_1", 3), Labels.range("xyz_2", 3))
 #: in featomic (0.6), the axis called xyz goes over the vectors of the cell
@@ -47,9 +47,9 @@ def parameters(
     :param frames: the structures
     :param names: which parameters; ``"positions"`` and ``"strain"`` if there are none
     :param systems: the numbers of the frames; 0, 1, ... if None
-    :param dtype: of the values
+    :param dtype: of the values: one of real floating point numbers
     :raises MetatensorError: other names; positions or cells that are not finite
-    :raises TypeError: frames that are no list of ``ase.Atoms``
+    :raises TypeError: frames that are no list of ``ase.Atoms``; another ``dtype``
 
     >>> from ase.build import molecule
     >>> blocks = parameters([molecule("H2O"), molecule("H2")], "positions", "strain")
@@ -59,7 +59,7 @@ def parameters(
     With features that store these gradients, all of the chain rule is
     ``mts.connect_gradients(features, **blocks)``.
     """
-    numbered = Frames.of(frames, systems)
+    numbered, dtype = Frames.of(frames, systems), real_dtype(dtype)
     names = names or ("positions", "strain")
     unknown = sorted(set(names) - set(_MAKERS))
     if unknown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from ase.stress import full_3x3_to_voigt_6_stress
 
@@ -45,7 +46,10 @@ def energy_block(tensor: TensorMap) -> TensorBlock:
             "a map of energies must have one block with a single property and no "
             f"components, but the blocks have the shapes {shapes}: add up what is left"
         )
-    return tensor.block(0)
+    block = tensor.block(0)
+    if jnp.issubdtype(block.dtype, jnp.complexfloating):
+        raise TypeError(f"energies must be real numbers, not {block.dtype}")
+    return block
 
 
 def one_for_each(tensor: TensorMap, systems: Labels) -> Any:

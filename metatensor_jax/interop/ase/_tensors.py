@@ -13,7 +13,7 @@ from ..._types.block import TensorBlock
 from ..._types.errors import MetatensorError
 from ..._types.labels import Labels
 from ..._types.tensor import TensorMap
-from ._frames import Frames, Per, check_per, joined
+from ._frames import Frames, Per, check_per, joined, real_dtype
 from ._known import Missing, Wanted, read
 from ._spherical import BASES, Irrep, to_spherical
 
@@ -64,15 +64,15 @@ def tensors(
         parts.
     :param property: the name of the property; by default ``name``, or in spherical maps
         ``n``
-    :param missing: what to do with frames that lack it: ``"raise"``, or ``"nan"``,
-        which fills in NaN
+    :param missing: what to do with frames that lack it, and with values that are
+        masked: ``"raise"``, or ``"nan"``, which fills in NaN
     :param systems: the numbers of the frames; 0, 1, ... if None
-    :param dtype: of the values
+    :param dtype: of the values: one of real floating point numbers
     :raises MetatensorError: values that are missing, not finite, of another shape, or
         not the same in two places; another ``rank``, ``per`` or ``basis``; matrices
         that are not symmetric, but should be
-    :raises TypeError: frames that are no list of ``ase.Atoms``; values that are no real
-        numbers
+    :raises TypeError: frames that are no list of ``ase.Atoms``; values, or a ``dtype``,
+        that are no real numbers
 
     >>> from ase.build import molecule
     >>> water = molecule("H2O")
@@ -90,7 +90,7 @@ def tensors(
     >>> np.round(spherical.block(o3_lambda=2).values[0, :, 0], 3).tolist()
     [0.0, 0.0, 1.225, 0.0, -0.707]
     """
-    numbered = Frames.of(frames, systems)
+    numbered, dtype = Frames.of(frames, systems), real_dtype(dtype)
     check_per(per)
     if rank not in BASES:
         raise MetatensorError(f"`rank` must be one of {list(BASES)}, not {rank!r}")
