@@ -17,16 +17,12 @@ _LINE = 64
 
 
 class Place(NamedTuple):
-    """Where an array is: the dtype of its buffer, its first element, its shape."""
+    """Where an array is: the dtype of its buffer, its elements there, its shape."""
 
     dtype: str
     start: int
+    stop: int
     shape: tuple[int, ...]
-
-    @property
-    def stop(self) -> int:
-        """The element after its last one."""
-        return self.start + math.prod(self.shape)
 
 
 class Fold(NamedTuple):
@@ -49,10 +45,10 @@ class Fold(NamedTuple):
         for spec in specs:
             dtype = np.dtype(spec.dtype)
             start = ends.get(dtype.name, 0)
-            place = Place(dtype.name, start, tuple(spec.shape))
-            places.append(place)
+            stop = start + math.prod(spec.shape)
+            places.append(Place(dtype.name, start, stop, tuple(spec.shape)))
             line = max(_LINE // dtype.itemsize, 1)
-            ends[dtype.name] = -(-place.stop // line) * line
+            ends[dtype.name] = -(-stop // line) * line
         return cls(structure, tuple(places), tuple(sorted(ends.items())))
 
     def empty(self) -> list[np.ndarray]:
@@ -62,7 +58,10 @@ class Fold(NamedTuple):
     def arrays(self, buffers: Sequence[Any]) -> list[Any]:
         """Views of NumPy's buffers; in a program, static slices."""
         of = {name: x for (name, _), x in zip(self.sizes, buffers, strict=True)}
-        return [of[p.dtype][p.start : p.stop].reshape(p.shape) for p in self.places]
+        return [
+            of[dtype][start:stop].reshape(shape)
+            for dtype, start, stop, shape in self.places
+        ]
 
 
 @jax.tree_util.register_pytree_node_class
@@ -85,6 +84,11 @@ class Folded:
 
     def __init__(self, fold: Fold, buffers: Iterable[Any]) -> None:
         self._fold, self._buffers = fold, tuple(buffers)
+
+    @property
+    def structure(self) -> Any:
+        """Of the pytree."""
+        return self._fold.structure
 
     def unfold(self) -> Any:
         """The pytree. Outside of a program, NumPy's arrays are views of the buffers."""

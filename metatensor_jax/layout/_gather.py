@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from .._types.arrays import read_only
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.structure import MapStructure
@@ -140,10 +139,13 @@ class Filling:
         specs, structure = jax.tree.flatten(batch)
         return Fold.of(structure, specs)
 
-    def batch(self, systems: np.ndarray, at: np.ndarray) -> Folded:
+    def batch(
+        self, systems: np.ndarray, at: np.ndarray
+    ) -> tuple[Folded, list[np.ndarray]]:
         """The systems at these positions, in ascending order.
 
         :param systems: the own number of each system of the store
+        :returns: the batch, and its leaves, which are views of its buffers
         """
         if len(at) > self._layout.systems:
             raise MetatensorError(
@@ -155,7 +157,8 @@ class Filling:
         fold = self._folds[self._bucket(counts)]
         begins = counts.cumsum(axis=1) - counts
         buffers = fold.empty()
-        arrays = iter(fold.arrays(buffers))
+        leaves = fold.arrays(buffers)
+        arrays = iter(leaves)
         rows = _Gathered(starts, counts)
         for i, (step, store) in enumerate(
             zip(self.recipe.steps, self.rows, strict=True)
@@ -188,7 +191,9 @@ class Filling:
                 there = np.flatnonzero(counts[i])
                 row[...] = -1
                 row[there] = np.arange(len(there))
-        return Folded(fold, map(read_only, buffers))
+        for array in (*buffers, *leaves):
+            array.flags.writeable = False
+        return Folded(fold, buffers), leaves
 
     def _bucket(self, counts: np.ndarray) -> int:
         """The smallest that so many rows of each system fit into."""

@@ -202,12 +202,18 @@ class Store:
             room for; a system twice
         :raises IndexError: a position that there is not
         """
-        return self.folded(indices, layout).unfold()
+        folded, leaves = self._gathered(indices, layout)
+        return jax.tree.unflatten(folded.structure, leaves)
 
     def folded(
         self, indices: Sequence[int] | np.ndarray, layout: Layout | None = None
     ) -> Folded:
         """The same as one buffer for each dtype, to be unfolded in a program."""
+        return self._gathered(indices, layout)[0]
+
+    def _gathered(
+        self, indices: Sequence[int] | np.ndarray, layout: Layout | None
+    ) -> tuple[Folded, list[np.ndarray]]:
         at = self._positions(indices)
         if layout is None:
             layout = self._layouts.get(len(at))
@@ -224,8 +230,8 @@ class Store:
         """
         at = self._positions(indices)
         layout = self.layout(max(len(at), 1))
-        batch = self._filling(layout, keep=False).batch(self._systems, at).unfold()
-        return layout.unpad(batch)
+        folded, _ = self._filling(layout, keep=False).batch(self._systems, at)
+        return layout.unpad(folded.unfold())
 
     def on_device(self, layout: Layout, device: Device | None = None) -> StoreOnDevice:
         """Place all systems on a device, where batches are gathered in a program.
