@@ -52,6 +52,7 @@ from .layout import (
     StackedMap as StackedMap,
     Store as Store,
     StoreOnDevice as StoreOnDevice,
+    StoreWriter as StoreWriter,
     stack_blocks as stack_blocks,
 )
 from .operations import (
@@ -239,6 +240,7 @@ __all__ = [
     "StackedMap",
     "Store",
     "StoreOnDevice",
+    "StoreWriter",
     "stack_blocks",
     # files
     "load",

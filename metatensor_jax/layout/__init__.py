@@ -7,7 +7,8 @@ NumPy (``_pad``).
 
 A store has all systems of a data set as flat rows (``_store``, ``_flat``): batches are
 gathered from it by NumPy (``_gather``) or in a program (``_on_device``), and travel as
-few arrays (``_folded``). Apart from these, ``_stacked`` holds blocks of equal shape
+few arrays (``_folded``). On disk it is a folder (``_folder``), which a writer adds
+systems to (``_writer``). Apart from these, ``_stacked`` holds blocks of equal shape
 together.
 """
 
@@ -16,3 +17,4 @@ from ._layout import Layout as Layout, PaddedBatch as PaddedBatch
 from ._on_device import StoreOnDevice as StoreOnDevice
 from ._stacked import StackedMap as StackedMap, stack_blocks as stack_blocks
 from ._store import Store as Store
+from ._writer import StoreWriter as StoreWriter

@@ -178,6 +178,24 @@ def _block_room(what: str, units: Units, rule: Rule) -> BlockRoom:
     )
 
 
+def room_of(
+    structure: BlockStructure, counts: Sequence[np.ndarray], rule: Rule
+) -> BlockRoom:
+    """Room for a block whose systems have so many rows.
+
+    :param counts: of the block and its gradients, as ``BlockStructure.walk``
+    """
+    of_parts = iter(counts)
+
+    def room(part: BlockStructure) -> BlockRoom:
+        capacity, expected = rule.rows(part.sample_names, next(of_parts))
+        gradients = tuple((name, room(inner)) for name, inner in part.gradients)
+        axes = part.sample_names, part.components, part.properties
+        return BlockRoom(capacity, *axes, gradients, expected)
+
+    return room(structure)
+
+
 def _unit_of_gradient(gradient: TensorBlock, unit: Any) -> Any:
     if isinstance(unit, int):
         return unit

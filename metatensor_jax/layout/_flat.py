@@ -9,6 +9,8 @@ import numpy as np
 
 from .._host.packing import inverse
 from .._types.block import TensorBlock
+from .._types.labels import Labels
+from .._types.structure import BlockStructure
 
 
 class Rows(NamedTuple):
@@ -64,4 +66,13 @@ def no_rows(row: tuple[tuple[int, ...], str], n_columns: int, n_systems: int) ->
         np.zeros((0, *shape), dtype),
         np.zeros((0, n_columns), np.int32),
         np.zeros(n_systems + 1, np.int64),
+    )
+
+
+def traced(structure: BlockStructure) -> BlockStructure:
+    """The same with samples that are data."""
+    samples = Labels._make(structure.sample_names, None, static=False)
+    gradients = tuple((name, traced(inner)) for name, inner in structure.gradients)
+    return BlockStructure(
+        samples, structure.components, structure.properties, gradients
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,16 +13,11 @@ from .._types.arrays import Device, read_only
 from .._types.conversion import check_not_narrowed
 from .._types.entry import as_int32
 from .._types.errors import MetatensorError
-from .._types.foreign import type_of
-from .._types.labels import Labels
-from .._types.structure import BlockStructure, MapStructure
+from .._types.structure import MapStructure
 from .._types.tensor import TensorMap
-from ..operations.checks import check_ours
-from ..operations.dimensions import replace_dimension
-from ..operations.joining import join
+from ..io._atomic import AnyPath, as_path
 from ._capacity import (
     ALONE,
-    BlockRoom,
     MapRoom,
     Maps,
     all_systems,
@@ -30,12 +26,14 @@ from ._capacity import (
     where,
 )
 from ._check import check_block
-from ._fit import Rule
-from ._flat import Rows, flat_rows
+from ._fit import Rule, room_of
+from ._flat import Rows, flat_rows, traced
 from ._folded import Folded
+from ._folder import Contents, read_all, write_all
 from ._gather import Filling
 from ._layout import Layout, PaddedBatch, bucket_sizes
 from ._on_device import StoreOnDevice
+from ._whole import as_whole
 
 
 class Store:
@@ -45,15 +43,16 @@ class Store:
     labels are packed once. So a batch is one gather for each array: no labels are made,
     searched or compared.
 
-    Make one with :meth:`from_maps`. Its systems are in ascending order of their own
-    numbers, ``store.systems``; ``batch`` and ``maps`` take positions in this order.
+    Make one with :meth:`from_maps`, or :meth:`open` one on disk. Its systems are in
+    ascending order of their own numbers, ``store.systems``; ``batch`` and ``maps`` take
+    positions in this order.
 
     >>> import metatensor_jax as mts
-    >>> samples = Labels(["system", "atom"], [[3, 0], [3, 1], [7, 0], [9, 0]])
+    >>> samples = mts.Labels(["system", "atom"], [[3, 0], [3, 1], [7, 0], [9, 0]])
     >>> block = mts.TensorBlock(
-    ...     np.arange(4.0).reshape(4, 1), samples, [], Labels.range("p", 1)
+    ...     np.arange(4.0).reshape(4, 1), samples, [], mts.Labels.range("p", 1)
     ... )
-    >>> store = Store.from_maps(TensorMap(Labels.single(), [block]))
+    >>> store = Store.from_maps(TensorMap(mts.Labels.single(), [block]))
     >>> store
     Store of 3 systems
         1 block, 4 rows, 0.1 kB
@@ -75,6 +74,7 @@ class Store:
         self._structures, self._rows, self._dtypes = structures, rows, dtypes
         self._fillings: dict[Layout, Filling] = {}
         self._layouts: dict[int, Layout] = {}
+        self._folder: Path | None = None
 
     @classmethod
     def from_maps(
@@ -95,14 +95,14 @@ class Store:
             ``Labels.PADDING``, items of a list that do not fit together
         :raises TracedLabelsError: traced samples
         """
-        whole = as_maps(_joined(maps, system))
+        whole = as_maps(as_whole(maps, system))
         for name, tensor in whole.items():
             for key, block in tensor.items():
                 check_block(where(name, key.print()), block, system)
         systems = all_systems(whole.values(), system)
         structures, rows, dtypes = {}, {}, {}
         for name, tensor in whole.items():
-            blocks = [_traced(block._structure) for block in tensor]
+            blocks = [traced(block._structure) for block in tensor]
             structures[name] = MapStructure(
                 tensor.keys, tuple(blocks), tensor._structure.info
             )
@@ -113,6 +113,44 @@ class Store:
             ]
             dtypes[name] = str(tensor.dtype) if len(tensor) else "float32"
         return cls(systems, structures, rows, dtypes, system)
+
+    @classmethod
+    def open(cls, path: AnyPath) -> Store:
+        """A store on disk, in mapped files: what :meth:`save` or a writer has made.
+
+        Data is read when a batch needs it, so it may be larger than memory.
+
+        :param path: the folder
+        :raises MetatensorError: a folder that is no store, or one that is damaged
+
+        It warns if an entry is not complete, because the process that wrote it was
+        killed; the store has all systems before it.
+        """
+        folder = as_path(path)
+        store = cls(*read_all(folder))
+        store._folder = folder
+        return store
+
+    def save(self, path: AnyPath) -> None:
+        """Write it to disk: a folder, which is there as a whole or not at all.
+
+        :param path: the folder; nothing is there, or an empty one. To add systems to a
+            store, or to write one that is larger than memory, use
+            :class:`StoreWriter`.
+        :raises MetatensorError: there is something
+        """
+        write_all(as_path(path), self._contents)
+
+    @property
+    def _contents(self) -> Contents:
+        rows = {name: list(map(list, blocks)) for name, blocks in self._rows.items()}
+        structures, dtypes = dict(self._structures), dict(self._dtypes)
+        return Contents(self._systems, structures, rows, dtypes, self._system)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._folder is not None:  # mapped files are mapped again elsewhere
+            return Store.open, (self._folder,)
+        return Store, tuple(self._contents)
 
     @property
     def systems(self) -> np.ndarray:
@@ -178,7 +216,7 @@ class Store:
             name: MapRoom(
                 structure.keys,
                 tuple(
-                    _room(block, rows, rule)
+                    room_of(block, [np.diff(x.offsets) for x in rows], rule)
                     for block, rows in zip(
                         structure.blocks, self._rows[name], strict=True
                     )
@@ -284,74 +322,6 @@ class Store:
 
 
 # --- how -----------------------------------------------------------------------------
-
-
-def _joined(maps: Any, system: str) -> Any:
-    """A list of maps, or of dicts of maps, as one; systems get numbers of their own."""
-    if isinstance(maps, (TensorMap, Mapping)):
-        return maps
-    check_ours(maps, "maps")
-    if not isinstance(maps, Sequence):
-        raise TypeError(
-            "a store is made of a map, of a dict of maps, or of a list of these, not "
-            f"of {type_of(maps)}"
-        )
-    if not maps:
-        raise MetatensorError("a store needs at least one map, got none")
-    items = [as_maps(item) for item in maps]
-    for item in items:
-        if sorted(item) != sorted(items[0]):
-            raise MetatensorError(
-                f"all items must have the same maps, got {sorted(items[0])} and "
-                f"{sorted(item)}"
-            )
-    if len(items) == 1:
-        return items[0]
-    own = [all_systems(item.values(), system) for item in items]
-    if len(np.unique(np.concatenate(own))) < sum(map(len, own)):
-        items = _numbered(items, own, system)
-    return {
-        name: join([item[name] for item in items], "samples", different_keys="union")
-        for name in items[0]
-    }
-
-
-def _numbered(
-    items: Sequence[Maps], own: Sequence[np.ndarray], system: str
-) -> list[Maps]:
-    """Each item is one system, whose number becomes its position."""
-    for i, numbers in enumerate(own):
-        if len(numbers) > 1:
-            raise MetatensorError(
-                f"item {i} has the systems {numbers.tolist()}, and others have some of "
-                "these numbers as well: number them apart, or give one system each"
-            )
-    return [
-        {name: replace_dimension(x, "samples", system, i) for name, x in item.items()}
-        for i, item in enumerate(items)
-    ]
-
-
-def _traced(structure: BlockStructure) -> BlockStructure:
-    """With samples that are data."""
-    samples = Labels._make(structure.sample_names, None, static=False)
-    gradients = tuple((name, _traced(inner)) for name, inner in structure.gradients)
-    return BlockStructure(
-        samples, structure.components, structure.properties, gradients
-    )
-
-
-def _room(structure: BlockStructure, rows: Sequence[Rows], rule: Rule) -> BlockRoom:
-    of_parts = iter(rows)
-
-    def room(part: BlockStructure) -> BlockRoom:
-        counts = np.diff(next(of_parts).offsets)
-        capacity, expected = rule.rows(part.sample_names, counts)
-        gradients = tuple((name, room(inner)) for name, inner in part.gradients)
-        axes = part.sample_names, part.components, part.properties
-        return BlockRoom(capacity, *axes, gradients, expected)
-
-    return room(structure)
 
 
 def _size(n_bytes: int) -> str:
