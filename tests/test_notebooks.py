@@ -8,7 +8,11 @@ nbformat = pytest.importorskip("nbformat")
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 # what the cells import: without it there is nothing to run
-NEEDS = {"crystal/crystal.ipynb": ["ase", "equinox", "featomic", "matplotlib", "optax"]}
+LEARNING = ["ase", "equinox", "featomic", "matplotlib", "optax"]
+NEEDS = {
+    "crystal/crystal.ipynb": LEARNING,
+    "molecules/molecules.ipynb": [*LEARNING, "wigners"],
+}
 NAMES = sorted(p.relative_to(NOTEBOOKS).as_posix() for p in NOTEBOOKS.glob("*/*.ipynb"))
 
 
