@@ -160,6 +160,10 @@ ALONE = ""
 
 def as_maps(tensors: TensorMap | Maps) -> Maps:
     """Maps by name; one that comes alone has no name."""
+    if isinstance(tensors, Mapping) and ALONE in tensors:
+        raise MetatensorError(
+            f"maps by name have names that are not empty, got {sorted(tensors)}"
+        )
     if isinstance(tensors, TensorMap):
         tensors = {ALONE: tensors}
     if not isinstance(tensors, Mapping) or not all(

@@ -248,7 +248,7 @@ def declared_rooms(
 ) -> dict[str, MapRoom]:
     """Room that somebody has chosen: for samples, and for gradients by their path."""
     maps = as_maps(example)
-    rooms = fit_rooms([maps], systems, [1.0], system)
+    rooms = fit_rooms([example], systems, [1.0], system)
     return {
         name: replace(
             room,

@@ -13,7 +13,7 @@ from .._types.tensor import TensorMap
 from ..operations.checks import check_ours
 from ..operations.dimensions import replace_dimension
 from ..operations.joining import join
-from ._capacity import Maps, all_systems, as_maps
+from ._capacity import ALONE, Maps, all_systems, as_maps
 
 
 def as_whole(maps: Any, system: str) -> TensorMap | Maps:
@@ -36,14 +36,15 @@ def as_whole(maps: Any, system: str) -> TensorMap | Maps:
                 f"{sorted(item)}"
             )
     if len(items) == 1:
-        return items[0]
+        return maps[0]
     own = [all_systems(item.values(), system) for item in items]
     if len(np.unique(np.concatenate(own))) < sum(map(len, own)):
         items = _numbered(items, own, system)
-    return {
+    joined = {
         name: join([item[name] for item in items], "samples", different_keys="union")
         for name in items[0]
     }
+    return joined.get(ALONE, joined)
 
 
 def _numbered(
