@@ -567,8 +567,9 @@ def test_the_items_of_an_array_are_compiled_as_one() -> None:
     program = jax.jit(items_of)
     for one, row in zip(program(array), np.asarray(array), strict=True):
         np.testing.assert_array_equal(one, row)
-    cuts = str(program.trace(array).jaxpr).count("name=dynamic_index_in_dim")
-    assert cuts == len(array)
+    jaxpr = str(program.trace(array).jaxpr)
+    assert jaxpr.count("while[") == 2  # for numbers that XLA does not know
+    assert jaxpr.count("= slice[") == 0
     _, tangents = jax.jvp(items_of, (array,), (2 * array,))
     np.testing.assert_array_equal(tangents[7], 2 * array[7])
     of_all = jax.grad(lambda x: sum(i * y.sum() for i, y in enumerate(items_of(x))))

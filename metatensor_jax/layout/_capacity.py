@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -49,6 +49,13 @@ class BlockRoom:
             )
         for _, room in self.gradients:
             room.check(n_buckets)
+
+    def union(self, other: BlockRoom) -> BlockRoom:
+        """Room for either of two; they differ in nothing but their rows."""
+        rows = tuple(max(pair) for pair in zip(self.rows, other.rows, strict=True))
+        inner = zip(self.gradients, other.gradients, strict=True)
+        gradients = tuple((name, mine.union(its)) for (name, mine), (_, its) in inner)
+        return replace(self, rows=rows, gradients=gradients)
 
     def structure(self) -> BlockStructure:
         """That of a padded block: it does not depend on the number of rows."""
@@ -107,6 +114,11 @@ class MapRoom:
             )
         for room in self.blocks:
             room.check(n_buckets)
+
+    def union(self, other: MapRoom) -> MapRoom:
+        """Room for either of two."""
+        pairs = zip(self.blocks, other.blocks, strict=True)
+        return replace(self, blocks=tuple(mine.union(its) for mine, its in pairs))
 
     def structure(self) -> MapStructure:
         """That of a padded map."""

@@ -121,6 +121,7 @@ class Rule(NamedTuple):
     :param system: the dimension that tells systems apart
     :param systems: how many of them a batch has
     :param headroom: room for so many times as many rows
+    :param batches: the units of each batch, if these are known; any units otherwise
     """
 
     total: int
@@ -129,6 +130,7 @@ class Rule(NamedTuple):
     system: str
     systems: int
     headroom: float = 1.0
+    batches: Sequence[np.ndarray] | None = None
 
     def rows(
         self, sample_names: Sequence[str], counts: np.ndarray
@@ -140,10 +142,16 @@ class Rule(NamedTuple):
         if tuple(sample_names) == (self.system,):
             # a row for each system, there or not, so that rows line up
             return (self.systems,) * len(self.fractions), float(self.systems)
-        most = int(np.sort(counts)[-self.n_units :].sum()) * self.headroom
+        most = self._most(counts) * self.headroom
         rows = tuple(max(1, int(np.ceil(most * f))) for f in self.fractions)
         mean = float(counts.sum() / max(self.total, 1) * self.n_units)
         return rows, mean
+
+    def _most(self, counts: np.ndarray) -> int:
+        """How many rows a batch has at most."""
+        if self.batches is None:
+            return int(np.sort(counts)[-self.n_units :].sum())
+        return max((int(counts[batch].sum()) for batch in self.batches), default=0)
 
     def counts_of(self, units: Units) -> np.ndarray:
         """How many rows each unit has."""
@@ -247,7 +255,6 @@ def declared_rooms(
     system: str,
 ) -> dict[str, MapRoom]:
     """Room that somebody has chosen: for samples, and for gradients by their path."""
-    maps = as_maps(example)
     rooms = fit_rooms([example], systems, [1.0], system)
     return {
         name: replace(

@@ -209,6 +209,13 @@ class Filling:
             "batches"
         )
 
+    def overhead(self, batches: Sequence[np.ndarray]) -> float:
+        """Rows with padding over those without, of the systems of these batches."""
+        sizes = np.diff(self._offsets, axis=1)
+        counts = [sizes[:, batch] for batch in batches]
+        padded = sum(int(self._room[:, self._bucket(x)].sum()) for x in counts)
+        return padded / max(sum(int(x.sum()) for x in counts), 1)
+
     def check_largest(self) -> None:
         """Raise unless any systems fit, as many as a batch has."""
         counts = np.sort(np.diff(self._offsets, axis=1), axis=1)

@@ -195,6 +195,29 @@ class Layout:
     def __hash__(self) -> int:
         return hash(self._text)
 
+    def union(self, other: Layout) -> Layout:
+        """Room for what fits into either of two layouts for the same data.
+
+        :raises MetatensorError: layouts for other maps, blocks, systems or buckets
+        """
+        mine, its = self._shared, other._shared
+        if mine != its:
+            raise MetatensorError(
+                "these layouts are for other data: they differ in more than their "
+                f"rooms,\n{self}\nand\n{other}"
+            )
+        rooms = {
+            name: room.union(other.rooms[name]) for name, room in self.rooms.items()
+        }
+        return replace(self, rooms=rooms)
+
+    @property
+    def _shared(self) -> Any:
+        """All but how many rows there is room for."""
+        structures = sorted(self._structures.items())
+        dtypes = sorted((name, room.dtype) for name, room in self.rooms.items())
+        return structures, dtypes, self.systems, self.fractions, self.system
+
     def select(self, names: str | Sequence[str]) -> Layout:
         """The room for some of the maps only, such as to predict without targets.
 

@@ -207,11 +207,22 @@ class Store:
         *,
         buckets: int | Sequence[float] = 1,
         headroom: float = 1.0,
+        batches: Sequence[Sequence[int] | np.ndarray] | None = None,
     ) -> Layout:
-        """What :meth:`Layout.fit` gives for these data, without their labels."""
+        """What :meth:`Layout.fit` gives for these data, without their labels.
+
+        :param systems: how many systems a batch has at most
+        :param buckets: as in :meth:`Layout.fit`
+        :param headroom: as in :meth:`Layout.fit`
+        :param batches: positions of the systems of all batches there will be: room for
+            these, rather than for the largest systems of all in one batch
+        """
         fractions = bucket_sizes(systems, buckets, headroom)
         n_units = min(systems, len(self))
-        rule = Rule(len(self), n_units, fractions, self._system, systems, headroom)
+        known = None if batches is None else [self._positions(x) for x in batches]
+        rule = Rule(
+            len(self), n_units, fractions, self._system, systems, headroom, known
+        )
         rooms = {
             name: MapRoom(
                 structure.keys,
@@ -270,6 +281,16 @@ class Store:
         layout = self.layout(max(len(at), 1))
         folded, _ = self._filling(layout, keep=False).batch(self._systems, at)
         return layout.unpad(folded.unfold())
+
+    def overhead(
+        self, layout: Layout, batches: Sequence[Sequence[int] | np.ndarray]
+    ) -> float:
+        """Rows of these batches with their padding, over those without.
+
+        :param batches: positions of the systems of each batch
+        """
+        at = [self._positions(batch) for batch in batches]
+        return self._filling(layout).overhead(at)
 
     def on_device(self, layout: Layout, device: Device | None = None) -> StoreOnDevice:
         """Place all systems on a device, where batches are gathered in a program.

@@ -1,6 +1,6 @@
 """Machine learning on maps, with Equinox. Needs the extra ``learn``."""
 
-from . import _printing as _printing, nn as nn
+from . import _printing as _printing, data as data, nn as nn
 from ._fit import Epoch as Epoch, Fitted as Fitted, fit as fit
 from ._losses import (
     errors as errors,
@@ -9,6 +9,11 @@ from ._losses import (
     mean_squared as mean_squared,
 )
 from ._saving import load as load, save as save
+from .data import (
+    DataLoader as DataLoader,
+    Dataset as Dataset,
+    IndexedDataset as IndexedDataset,
+)
 from .nn import (
     Buffer as Buffer,
     Linear as Linear,

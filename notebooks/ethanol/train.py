@@ -3,10 +3,11 @@
 From molecules to a trained model, in the order in which a reader would do it:
 
 1. features with stored position gradients from featomic, through an ``.mts`` file;
-2. batches of molecules, padded by a ``Layout``: all of them share one program;
+2. a ``Store`` of all molecules, which is placed on the device once: batches are
+   gathered there, padded, and a whole epoch is one program;
 3. a model of energies: one small network per center type, summed over atoms;
 4. forces by ``jax.grad``, which takes the derivative of the features from what is
-   stored; energies and forces are trained in one jitted step;
+   stored; energies and forces are trained together;
 5. errors on held-out molecules, forces once more from stored gradients alone, and the
    model and its predictions saved and loaded back.
 
@@ -17,8 +18,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ase.io
@@ -33,6 +32,7 @@ from featomic import SoapPowerSpectrum
 from tqdm import tqdm
 
 import metatensor_jax as mts
+from metatensor_jax import learn
 from metatensor_jax.interop import ase as structures
 from metatensor_jax.learn import ModuleMap
 
@@ -82,25 +82,6 @@ def load_data(path: Path) -> Data:
         "energies": mts.TensorMap(mts.Labels.single(), [energies]),
     }
     return {name: tensor.to(dtype="float32") for name, tensor in data.items()}
-
-
-def of_systems(data: Data, systems: np.ndarray) -> Data:
-    """The rows of these systems."""
-    chosen = mts.Labels("system", np.sort(systems)[:, None])
-    return {name: mts.slice(x, "samples", chosen) for name, x in data.items()}
-
-
-def batches(
-    data: Data, layout: mts.Layout, systems: np.ndarray
-) -> Iterator[mts.PaddedBatch]:
-    """These systems, some at a time, padded: all batches have the same structure.
-
-    Padding needs NumPy alone: another thread does it while JAX computes.
-    """
-    n = layout.systems
-    groups = [systems[i : i + n] for i in range(0, len(systems), n)]
-    with ThreadPoolExecutor(1) as pool:
-        yield from pool.map(lambda group: layout.pad(of_systems(data, group)), groups)
 
 
 # === model =========================================================================
@@ -176,35 +157,46 @@ def loss(model: ModuleMap, batch: mts.PaddedBatch, force_scale: float) -> jax.Ar
     return (energy_error + force_error) / force_scale**2
 
 
-def train(model: ModuleMap, data: Data, layout: mts.Layout, n_epochs: int) -> ModuleMap:
-    """One jitted step for each batch; the batches are others in each epoch."""
-    force_scale = float(data["energies"].block().gradient("positions").values.std())
+def train(
+    model: ModuleMap, store: mts.Store, layout: mts.Layout, n_epochs: int
+) -> ModuleMap:
+    """One program for each epoch, over batches that are others in each of them."""
+    known = store.maps(range(N_TRAIN))["energies"].block()
+    force_scale = float(known.gradient("positions").values.std())
     n_steps = n_epochs * N_TRAIN // BATCH_SIZE
     schedule = optax.cosine_decay_schedule(3e-3, n_steps, 1e-3)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
     arrays, static = eqx.partition(model, eqx.is_inexact_array)
     state = optimizer.init(arrays)
-    n_programs = 0
+    placed, n_programs = store.on_device(layout), 0
 
     @jax.jit
-    def step(arrays, state, batch):
+    def epoch(arrays, state, placed, order):
         nonlocal n_programs
         n_programs += 1  # runs when JAX makes a program, not when it calls one
-        value, gradient = jax.value_and_grad(
-            lambda arrays: loss(eqx.combine(arrays, static), batch, force_scale)
-        )(arrays)
-        updates, state = optimizer.update(gradient, state, arrays)
-        return optax.apply_updates(arrays, updates), state, value
 
-    rng = np.random.default_rng(SEED + 1)
+        def step(carry, indices):
+            arrays, state = carry
+            batch = placed.batch(indices)
+            value, gradient = jax.value_and_grad(
+                lambda arrays: loss(eqx.combine(arrays, static), batch, force_scale)
+            )(arrays)
+            updates, state = optimizer.update(gradient, state, arrays)
+            return (optax.apply_updates(arrays, updates), state), value
+
+        (arrays, state), values = jax.lax.scan(step, (arrays, state), order)
+        return arrays, state, values.mean()
+
+    rng, times = np.random.default_rng(SEED + 1), []
     progress = tqdm(range(n_epochs), desc="training", unit="epoch", mininterval=1)
     for _ in progress:
-        values = []
-        for batch in batches(data, layout, rng.permutation(N_TRAIN)):
-            arrays, state, value = step(arrays, state, batch)
-            values.append(value)
-        progress.set_postfix(loss=f"{np.mean(values):.2e}", refresh=False)
+        start = time.perf_counter()
+        order = rng.permutation(N_TRAIN).reshape(-1, BATCH_SIZE)
+        arrays, state, value = epoch(arrays, state, placed, order)
+        progress.set_postfix(loss=f"{value:.2e}", refresh=False)
+        times.append(time.perf_counter() - start)
     print(f"programs compiled for the {n_steps} training steps: {n_programs}")
+    print(f"an epoch takes {np.median(times):.2f} s")
     return eqx.combine(arrays, static)
 
 
@@ -233,24 +225,29 @@ def parity_plot(path: Path, pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> 
 
 def saved_and_loaded(model: ModuleMap, path: Path) -> ModuleMap:
     """A model that went through a file."""
-    eqx.tree_serialise_leaves(path, model)
-    return eqx.tree_deserialise_leaves(path, model)
+    learn.save(path, model)
+    return learn.load(path, model)
 
 
 def evaluate(
-    model: ModuleMap, data: Data, layout: mts.Layout, systems: np.ndarray, output: Path
+    model: ModuleMap,
+    store: mts.Store,
+    layout: mts.Layout,
+    systems: np.ndarray,
+    output: Path,
 ) -> None:
     """Predict, save and load the predictions, and compare them with the data."""
     jitted = eqx.filter_jit(predict)
     predicted = [
         layout.unpad(jitted(model, batch), batch.systems)
-        for batch in batches(data, layout, systems)
+        for some in np.split(systems, range(BATCH_SIZE, len(systems), BATCH_SIZE))
+        for batch in [store.batch(some, layout)]
     ]
     joined = mts.join(predicted, "samples").with_info("units", "eV, eV/Å")
     mts.save(output / "predictions.mts", joined)
 
     loaded = mts.load(output / "predictions.mts").block()
-    known = of_systems(data, systems)
+    known = store.maps(systems)
     energies, forces = energies_and_forces(known["energies"].block())
     energy, force = energies_and_forces(loaded)
     report(energies, energy, forces, force)
@@ -290,12 +287,13 @@ def main(n_epochs: int, output: Path) -> None:
     output.mkdir(exist_ok=True)
     data = load_data(output / "features.mts")
     n_systems = len(data["energies"].block())
-    training = of_systems(data, np.arange(N_TRAIN))
-    layout = mts.Layout.fit(data, systems=BATCH_SIZE)
+    store = mts.Store.from_maps(data)
+    layout = store.layout(systems=BATCH_SIZE)
+    training = store.maps(range(N_TRAIN))
     model = make_model(training["features"], jax.random.key(SEED))
-    model = train(model, training, layout, n_epochs)
-    model = saved_and_loaded(model, output / "model.eqx")
-    evaluate(model, data, layout, np.arange(N_TRAIN, n_systems), output)
+    model = train(model, store, layout, n_epochs)
+    model = saved_and_loaded(model, output / "model.mjm")
+    evaluate(model, store, layout, np.arange(N_TRAIN, n_systems), output)
     print(f"\n{layout}")
     print(f"wrote features, model, predictions and parity plot to {output}")
     print(f"in {time.perf_counter() - start:.0f} s")
