@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -198,9 +199,9 @@ class Filling:
     def _bucket(self, counts: np.ndarray) -> int:
         """The smallest that so many rows of each system fit into."""
         total = counts.sum(axis=1)
-        fits = (total[:, None] <= self._room).all(axis=0)
-        if fits.any():
-            return int(fits.argmax())
+        for bucket, room in enumerate(self._room.T):
+            if (total <= room).all():
+                return bucket
         i = int((total > self._room[:, -1]).argmax())
         raise MetatensorError(
             f"{self.recipe.steps[i].what} has {total[i]} rows, but the layout has room "
@@ -269,6 +270,12 @@ def _shapes(step: Step, bucket: int) -> list[jax.ShapeDtypeStruct]:
     ]
 
 
+@functools.lru_cache
+def _slots(n_steps: int, n_systems: int) -> np.ndarray:
+    """The number of each system in the batch, for each step."""
+    return np.tile(np.arange(n_systems, dtype=np.int32), n_steps)
+
+
 class _Gathered:
     """Where the rows of all steps are, and which system each is of: worked out at once.
 
@@ -283,8 +290,7 @@ class _Gathered:
         # from the number of each row among those of all steps to where it is
         shift = starts.ravel() - (flat.cumsum() - flat)
         self._source = shift.repeat(flat) + np.arange(self._ends[-1])
-        slots = np.arange(n_systems, dtype=np.int32)
-        self._slot = np.tile(slots, n_steps).repeat(flat)
+        self._slot = _slots(n_steps, n_systems).repeat(flat)
 
     def of(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Of one step."""
