@@ -342,3 +342,37 @@ def test_systems_with_no_rows_in_some_maps(tmp_path: Path) -> None:
     assert store.counts("energies").tolist() == [1, 1, 0, 1]
     one = System(0, (1,))
     assert len(appended(tmp_path / "one", [batch([one])])) == 1
+
+
+def test_structures_as_they_are_read(tmp_path: Path) -> None:
+    """From extended XYZ, one after the other; and from files of maps."""
+    pytest.importorskip("ase")
+    from ase.build import molecule
+    from ase.calculators.emt import EMT
+    from ase.io import iread, write
+
+    from metatensor_jax.interop import ase as structures
+
+    frames = [molecule(name) for name in ("H2O", "CH4", "NH3")]
+    for frame in frames:
+        frame.calc = EMT()
+        frame.get_forces()
+    write(tmp_path / "frames.xyz", frames)
+
+    def maps_of(frame: Any) -> dict[str, TensorMap]:
+        positions = structures.parameters([frame], "positions")["positions"]
+        return {
+            "positions": TensorMap(Labels.single(), [positions]),
+            "energies": structures.energies([frame], ["positions"]),
+        }
+
+    read = iread(tmp_path / "frames.xyz")
+    store = Store.write(tmp_path / "store", map(maps_of, read))
+    whole = structures.energies(frames, ["positions"])
+    mts.allclose_raise(store.maps(range(3))["energies"], whole, rtol=1e-6, atol=1e-7)
+
+    for i, frame in enumerate(frames):
+        mts.save(tmp_path / f"{i}.mts", maps_of(frame)["energies"])
+    files = [tmp_path / f"{i}.mts" for i in range(3)]
+    loaded = Store.write(tmp_path / "other", files)
+    mts.allclose_raise(loaded.maps(range(3)), whole)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from .._types.entry import as_int32
 from .._types.errors import MetatensorError
 from .._types.structure import MapStructure
 from .._types.tensor import TensorMap
+from ..io import load
 from ..io._atomic import AnyPath, as_path
 from ._capacity import (
     ALONE,
@@ -34,6 +36,7 @@ from ._gather import Filling
 from ._layout import Layout, PaddedBatch, bucket_sizes
 from ._on_device import StoreOnDevice
 from ._whole import as_whole
+from ._writer import StoreWriter
 
 
 class Store:
@@ -130,6 +133,31 @@ class Store:
         store = cls(*read_all(folder))
         store._folder = folder
         return store
+
+    @classmethod
+    def write(
+        cls,
+        path: AnyPath,
+        items: Iterable[TensorMap | Maps | str | os.PathLike[str]],
+        *,
+        system: str = "system",
+    ) -> Store:
+        """Write systems to disk as they come, and open the store that they make.
+
+        Only one of them is in memory at a time. A store that is there goes on.
+
+        :param path: the folder
+        :param items: of one system each: maps, dicts of maps, or ``.mts`` files; a
+            generator that reads structures and makes maps of them is one
+        :param system: the sample dimension that tells systems apart
+        :raises MetatensorError: as :meth:`StoreWriter.append`; the systems before are
+            there
+        """
+        with StoreWriter(path, system=system) as writer:
+            for item in items:
+                is_file = isinstance(item, (str, os.PathLike))
+                writer.append(load(item) if is_file else item)
+        return cls.open(path)
 
     def save(self, path: AnyPath) -> None:
         """Write it to disk: a folder, which is there as a whole or not at all.
