@@ -26,9 +26,10 @@ def shard_samples(tensor: M, mesh: Mesh, axis: str = "data") -> M:
     This is for one system that is too large for a device. Values and samples of each
     block, and of each gradient, are cut into equal parts. As JAX cuts only what can be
     divided, rows of padding are put at their ends, and samples become data, as in a
-    padded batch. Inside of ``jax.jit`` this is a map like any other: reductions, which
-    need ``out_samples=``, give the numbers of one device to rounding, and JAX sends
-    between the devices what they need.
+    padded batch. Inside of ``jax.jit`` this is a map like any other: reductions give
+    the numbers of one device to rounding, and JAX sends between the devices what they
+    need. They take ``out_samples=Labels.range("system", n)``, so systems are numbered
+    from 0 on, which ``Layout.pad`` does.
 
     :param tensor: a map; or a padded batch, so that ``batch.out_samples`` and
         ``layout.unpad`` are as for one device. Of a batch, values of maps with one row
