@@ -138,6 +138,12 @@ def train(dtype: str) -> dict[str, Any]:
     start = mine = parameters(dtype)
     ours = jax.device_put(mine, everywhere)
     first = sharding.shard_batch(store, plan[0], together, mesh)
+    for at, batch in zip(
+        sharding.positions(mesh), sharding.unshard(first, mesh), strict=True
+    ):
+        its = store.batch(plan[0, at], together)
+        # unfolded: what is between the arrays of a buffer is anything
+        jax.tree.map(np.testing.assert_array_equal, batch.unfold(), its)
     wrong = float(jax.jit(mean_of_means)(ours, first))
     step_alone, losses = step(loss_of_one), []
     step_together = step(loss_of_all).lower(ours, first).compile()

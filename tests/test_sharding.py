@@ -154,19 +154,29 @@ assert leaf.shape[0] == 4 and len(leaf.addressable_shards) == 8
 for mine, its in zip(sharding.unshard(four, grid), single):
     jax.tree.map(np.testing.assert_array_equal, mine, its)
 
-# one device more than batches
-try:
-    sharding.shard(single[:7], mesh)
-except mts.MetatensorError as error:
-    print(error)
+# what does not fit together
+other = store.batch([0], store.layout(systems=3))
+labelled = dict(zip("ab", np.zeros((2, 1), "f4")))
+for wrong in (single[:7], [*single[:7], other], [labelled, *single[:7]]):
+    try:
+        sharding.shard(wrong, mesh)
+    except mts.MetatensorError as error:
+        print(error)
 """
 
 
 def test_where_batches_are() -> None:
-    assert on_devices(8, _PLACES).strip() == (
+    few, shapes, structures = on_devices(8, _PLACES).strip().splitlines()
+    assert few == (
         "`batches` must be one for each of the 8 positions along 'data' that have a "
         "device of this process, got 7"
     )
+    assert re.fullmatch(
+        r"batch 0 has float32 of shape \(2, 1\) where batch 7 has float32 of shape "
+        r"\(3, 1\), at `.*energy.*`: pad both by one Layout, with one bucket",
+        shapes,
+    )
+    assert structures.startswith("batches 0 and 1 differ in more than their data")
 
 
 _PAGE = f"""
@@ -336,18 +346,7 @@ def energies(n: int, dtype: str = "float32") -> TensorMap:
     return TensorMap(Labels.single(), [block])
 
 
-def test_batches_that_differ() -> None:
-    two = {"a": np.zeros((2, 3), "f4")}, {"a": np.zeros((3, 3), "f4")}
-    check = sharding._batches._check_same  # more devices than one in `_PLACES`
-    flat = [jax.tree.flatten(x) for x in two]
-    with says(
-        "batch 0 has float32 of shape (2, 3) where batch 1 has float32 of shape "
-        "(3, 3), at `['a']`: pad both by one Layout, with one bucket"
-    ):
-        check(two, flat)
-    labelled = energies(2), energies(3)
-    with says("batches 0 and 1 differ in more than their data, such as in labels"):
-        check(labelled, [jax.tree.flatten(x) for x in labelled])
+def test_batches_that_can_not_be_placed() -> None:
     with says("`batches` must be one for each of the 1 positions along 'data' that"):
         sharding.shard([], MESH)
     with pytest.raises(TypeError, match="pytrees of arrays, but there is float"):
