@@ -7,6 +7,7 @@ from . import (
     layout as layout,
     o3 as o3,
     operations as operations,
+    sharding as sharding,
 )
 from ._evaluate import clear_caches as clear_caches
 from ._types import pytrees as _pytrees  # noqa: F401 - registers the types
@@ -259,6 +260,7 @@ __all__ = [
     "layout",
     "o3",
     "operations",
+    "sharding",
 ]
 
 # reprs, tracebacks and pickles name the place where users find the classes

@@ -85,7 +85,8 @@ def _public_modules() -> list[ModuleType]:
     import metatensor_jax.learn
 
     learn = metatensor_jax.learn
-    return [mts, mts.operations, mts.io, mts.o3, mts.interop, learn, learn.nn]
+    own = [mts, mts.operations, mts.io, mts.o3, mts.interop, mts.sharding]
+    return [*own, learn, learn.nn]
 
 
 def test_all_that_is_public_has_a_docstring() -> None:
