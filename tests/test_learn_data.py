@@ -313,3 +313,33 @@ def test_the_message_without_grain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "grain", None)
     with pytest.raises(ImportError, match=r"pip install metatensor-jax\[data\]"):
         DataLoader(STORE)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_losses_of_a_batch_that_is_not_full(jit: bool) -> None:
+    """What is predicted has a row for each system that there is room for."""
+    from metatensor_jax import learn
+
+    layout = STORE.layout(6)
+    padded = STORE.batch([1, 4], layout)
+
+    def loss(batch: Any) -> Any:
+        atoms = mts.sum_over_samples(
+            batch["positions"], "atom", out_samples=batch.out_samples
+        )
+        values = atoms.block().values.sum(axis=1)
+        known = mts.remove_gradients(batch["energies"]).block()
+        block = mts.TensorBlock(values, atoms.block().samples, [], known.properties)
+        predicted = mts.TensorMap(batch["energies"].keys, [block])
+        return learn.mean_squared(predicted, mts.remove_gradients(batch["energies"]))
+
+    maps = STORE.maps([1, 4])
+    sums = [0.0, 0.0]
+    position = {1: 0, 4: 1}
+    block = maps["positions"].block()
+    for row, value in zip(block.samples.values.tolist(), block.values, strict=True):
+        sums[position[row[0]]] += float(value.sum())
+    known = maps["energies"].block().values[:, 0]
+    expected = float(np.mean((np.array(sums) - known) ** 2))
+    found = (jax.jit(loss) if jit else loss)(padded)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
