@@ -22,6 +22,7 @@ from ase.build import bulk, molecule  # noqa: E402
 from metatensor_jax.atomistic import (  # noqa: E402
     Gto,
     LaplacianEigenstates,
+    SoapPowerSpectrum,
     SphericalExpansion,
     Systems,
     solid_harmonics,
@@ -49,8 +50,7 @@ FRAMES = {
 }
 
 
-def featomic_expansion(frames: Any, gradients: Any = ()) -> mts.TensorMap:
-    featomic = pytest.importorskip("featomic")
+def featomic_options() -> dict[str, Any]:
     cutoff = {
         "radius": CUTOFF,
         "smoothing": {"type": "ShiftedCosine", "width": WIDTH},
@@ -58,12 +58,14 @@ def featomic_expansion(frames: Any, gradients: Any = ()) -> mts.TensorMap:
     radial = {"type": "Gto", "max_radial": 3}
     basis = {"type": "TensorProduct", "max_angular": 3, "radial": radial}
     density = {"type": "Gaussian", "width": SIGMA}
-    calculator = featomic.SphericalExpansion(
-        cutoff=cutoff, density=density, basis=basis
-    )
-    return mts.interop.from_metatensor(
-        calculator.compute(frames, gradients=list(gradients))
-    )
+    return {"cutoff": cutoff, "density": density, "basis": basis}
+
+
+def featomic_expansion(frames: Any, gradients: Any = ()) -> mts.TensorMap:
+    featomic = pytest.importorskip("featomic")
+    calculator = featomic.SphericalExpansion(**featomic_options())
+    computed = calculator.compute(frames, gradients=list(gradients))
+    return mts.interop.from_metatensor(computed)
 
 
 def neighbors_as_properties(tensor: mts.TensorMap) -> mts.TensorMap:
@@ -255,3 +257,28 @@ def test_bad_input(call: Any, message: str) -> None:
 def test_double_precision_is_not_narrowed() -> None:
     with pytest.raises(TypeError, match="float64, but JAX is in its 32-bit"):
         EXPANSION(Systems.from_ase(molecule("H2O"), CUTOFF))
+
+
+# --- SOAP ----------------------------------------------------------------------------
+
+
+def test_soap_is_that_of_featomic() -> None:
+    featomic = pytest.importorskip("featomic")
+    frames = [FRAMES[x] for x in ("molecule", "triclinic", "alone", "thin")]
+    options = featomic_options()
+    computed = featomic.SoapPowerSpectrum(**options).compute(frames)
+    with enable_x64(True):
+        expected = mts.interop.from_metatensor(computed)
+        mine = SoapPowerSpectrum(EXPANSION)(Systems.from_ase(frames, CUTOFF))
+        names = ["neighbor_1_type", "neighbor_2_type"]
+        pairs = Labels(names, np.unique(mine.keys.values[:, 1:], axis=0))
+        mine, expected = (x.keys_to_properties(pairs) for x in (mine, expected))
+        mts.allclose_raise(mts.sort(mine), mts.sort(expected), rtol=1e-6, atol=1e-7)
+
+
+def test_soap_does_not_change_when_systems_turn() -> None:
+    soap = SoapPowerSpectrum(EXPANSION)
+    systems = Systems.from_ase(FRAMES["triclinic"], CUTOFF, dtype="float32")
+    turn = np.asarray(o3.random_matrices(jax.random.key(3), improper=True))
+    turned = systems.with_positions(systems.positions @ turn.T, systems.cells @ turn.T)
+    mts.allclose_raise(soap(turned), soap(systems), rtol=1e-4, atol=1e-5)

@@ -2,6 +2,7 @@
 
 - :class:`Systems`: structures and their neighbors, as arrays that a program takes.
 - :class:`SphericalExpansion`: the density of neighbors, with featomic's labels.
+- :class:`SoapPowerSpectrum`: invariant correlations of pairs of neighbors.
 - :class:`Gto`, :class:`LaplacianEigenstates`: radial functions.
 
 Lengths are in Å. All of it is differentiable with respect to positions and cells.
@@ -10,6 +11,7 @@ Lengths are in Å. All of it is differentiable with respect to positions and cel
 from ._expansion import SphericalExpansion as SphericalExpansion
 from ._harmonics import solid_harmonics as solid_harmonics
 from ._neighbors import Neighbors as Neighbors
+from ._power_spectrum import SoapPowerSpectrum as SoapPowerSpectrum
 from ._radial import (
     Gto as Gto,
     LaplacianEigenstates as LaplacianEigenstates,

@@ -86,13 +86,17 @@ class SphericalExpansion(eqx.Module):
         :param systems: with the neighbors of a cutoff that is as large, or larger
         :raises MetatensorError: neighbors of a smaller cutoff
         """
+        self.check(systems)
+        check_not_narrowed(systems.positions.dtype)
+        return _expand(self, systems)
+
+    def check(self, systems: Systems) -> None:
+        """Raise unless systems have all neighbors within the cutoff."""
         if systems.cutoff < self.cutoff:
             raise MetatensorError(
                 f"the neighbors of these systems are those within {systems.cutoff} Å, "
                 f"but the cutoff is {self.cutoff} Å"
             )
-        check_not_narrowed(systems.positions.dtype)
-        return _expand(self, systems)
 
     def of_atoms(self, systems: Systems, neighbor_type: int) -> list[jax.Array]:
         """The coefficients of all atoms as bare arrays, for neighbors of one type.
@@ -145,7 +149,7 @@ def _expand(expansion: SphericalExpansion, systems: Systems) -> TensorMap:
         for center in systems.types:
             rows = jnp.asarray(systems.rows[center])
             for neighbor in systems.types:
-                values = _rows(of_atoms[neighbor][degree], rows)
+                values = rows_of(of_atoms[neighbor][degree], rows)
                 samples, properties = systems.samples[center], expansion.properties
                 keys.append((degree, 1, center, neighbor))
                 blocks.append(TensorBlock(values, samples, components, properties))
@@ -162,7 +166,7 @@ def _component(degree: int) -> Labels:
     return Labels("o3_mu", np.arange(-degree, degree + 1)[:, None])
 
 
-def _rows(values: jax.Array, rows: jax.Array) -> jax.Array:
+def rows_of(values: jax.Array, rows: jax.Array) -> jax.Array:
     """Of the atoms of one type; zero for atoms that there are not."""
     if values.shape[0] == 0:
         return jnp.zeros((rows.shape[0], *values.shape[1:]), values.dtype)

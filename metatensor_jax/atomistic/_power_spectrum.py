@@ -1,0 +1,87 @@
+"""SOAP power spectrum: invariant correlations of two neighbors."""
+
+from __future__ import annotations
+
+from itertools import combinations_with_replacement
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._types.block import TensorBlock
+from .._types.conversion import check_not_narrowed
+from .._types.labels import Labels
+from .._types.tensor import TensorMap
+from ._expansion import SphericalExpansion, rows_of
+from ._systems import Systems
+
+
+class SoapPowerSpectrum(eqx.Module):
+    r"""Correlations of pairs of neighbors that do not change when systems rotate.
+
+    .. math:: p_{i a_1 a_2 l n_1 n_2} = \frac{s}{\sqrt{2 l + 1}} \sum_m
+        c_{i a_1 n_1 l m} \, c_{i a_2 n_2 l m}
+
+    of the coefficients of a :class:`SphericalExpansion`, with :math:`s = \sqrt 2` for
+    two types of neighbors and 1 for one: A. P. Bartók, R. Kondor and G. Csányi, Phys.
+    Rev. B 87, 184115 (2013). The result has featomic's keys, ``center_type``,
+    ``neighbor_1_type`` and ``neighbor_2_type`` (not smaller than the first), and its
+    properties ``[l, n_1, n_2]``.
+
+    :param expansion: the spherical expansion
+
+    >>> from ase.build import molecule
+    >>> from metatensor_jax.atomistic import Gto
+    >>> systems = Systems.from_ase(molecule("H2O"), 3.0, dtype="float32")
+    >>> soap = SoapPowerSpectrum(SphericalExpansion(3.0, 2, Gto(max_radial=3), 0.4))
+    >>> soap(systems).block(center_type=8, neighbor_1_type=1, neighbor_2_type=8).shape
+    (1, 48)
+    """
+
+    expansion: SphericalExpansion
+
+    @property
+    def properties(self) -> Labels:
+        """Of all blocks."""
+        degrees, n = self.expansion.max_angular + 1, self.expansion.radial.size
+        values = np.indices((degrees, n, n)).reshape(3, -1).T
+        return Labels(["l", "n_1", "n_2"], values)
+
+    def __call__(self, systems: Systems) -> TensorMap:
+        """The power spectrum of all atoms.
+
+        :param systems: with the neighbors of a cutoff that is as large, or larger
+        :raises MetatensorError: neighbors of a smaller cutoff
+        """
+        self.expansion.check(systems)
+        check_not_narrowed(systems.positions.dtype)
+        return _power_spectrum(self, systems)
+
+
+@eqx.filter_jit
+def _power_spectrum(soap: SoapPowerSpectrum, systems: Systems) -> TensorMap:
+    of_types = {t: soap.expansion.of_atoms(systems, t) for t in systems.types}
+    pairs = list(combinations_with_replacement(systems.types, 2))
+    products = {pair: _products(*[of_types[t] for t in pair]) for pair in pairs}
+    keys, blocks, properties = [], [], soap.properties
+    for center in systems.types:
+        rows = jnp.asarray(systems.rows[center])
+        for (one, other), values in products.items():
+            scale = 1.0 if one == other else np.sqrt(2.0)
+            own = scale * rows_of(values, rows)
+            keys.append((center, one, other))
+            blocks.append(TensorBlock(own, systems.samples[center], [], properties))
+    return TensorMap(Labels(_KEYS, np.array(keys, np.int32).reshape(-1, 3)), blocks)
+
+
+_KEYS = ["center_type", "neighbor_1_type", "neighbor_2_type"]
+
+
+def _products(one: list[jax.Array], other: list[jax.Array]) -> jax.Array:
+    """Summed over m, for all degrees: shape ``(atoms, properties)``."""
+    parts = []
+    for a, b in zip(one, other, strict=True):
+        product = jnp.einsum("amn,amk->ank", a, b) / np.sqrt(float(a.shape[1]))
+        parts.append(product.reshape(a.shape[0], a.shape[2] * b.shape[2]))
+    return jnp.concatenate(parts, axis=1)
