@@ -1,6 +1,7 @@
 """Machine learning on maps, with Equinox. Needs the extra ``learn``."""
 
 from . import _printing as _printing, nn as nn
+from ._featurize import featurize as featurize
 from ._fit import Epoch as Epoch, Fitted as Fitted, fit as fit
 from ._losses import (
     errors as errors,
@@ -8,6 +9,7 @@ from ._losses import (
     mean_absolute as mean_absolute,
     mean_squared as mean_squared,
 )
+from ._parts import Parts as Parts
 from ._saving import load as load, save as save
 from .nn import (
     Buffer as Buffer,
