@@ -17,7 +17,7 @@ from .labels import Labels
 from .tensor import TensorMap
 
 
-def _at(path: str) -> GetAttrKey:
+def _at(path: str) -> Any:
     """Where a leaf is; JAX prints it in its error messages.
 
     A path such as ``.blocks[0].values`` is one attribute here: Orbax, for one, knows no
