@@ -1,6 +1,7 @@
 """Machine learning on maps, with Equinox. Needs the extra ``learn``."""
 
 from . import _printing as _printing, nn as nn
+from ._checkpoints import Checkpoints as Checkpoints, Restored as Restored
 from ._featurize import featurize as featurize
 from ._fit import Epoch as Epoch, Fitted as Fitted, fit as fit
 from ._losses import (
