@@ -17,7 +17,6 @@ import numpy as np
 import optax
 import pytest
 
-import metatensor_jax as mts
 from metatensor_jax import Labels, MetatensorError, learn
 
 SCRIPT = Path(__file__).parent / "kill_training.py"
@@ -253,17 +252,3 @@ def test_fit_does_not_go_on_from_another_model(tmp_path: Path) -> None:
     fit(tmp_path, 1)
     with pytest.raises(MetatensorError, match="the model in the file is another one"):
         fit(tmp_path, 2, optimizer=optax.sgd(0.1))
-
-
-# --- Orbax ---------------------------------------------------------------------------
-
-
-def batch() -> mts.PaddedBatch:
-    samples = Labels(["system", "atom"], [[0, 0], [0, 1], [1, 0]])
-    rows = Labels(["sample", "atom"], [[0, 0], [2, 0]])
-    p = Labels.range("p", 2)
-    gradient = mts.TensorBlock(np.ones((2, 3, 2)), rows, [Labels.range("xyz", 3)], p)
-    values = np.arange(6.0).reshape(3, 2)
-    block = mts.TensorBlock(values, samples, [], p, {"positions": gradient})
-    maps = {"x": mts.TensorMap(Labels.single(), [block]).to(dtype="float32")}
-    return mts.Layout.fit(maps, systems=3).pad(maps)

@@ -10,6 +10,7 @@ from ._losses import (
     mean_absolute as mean_absolute,
     mean_squared as mean_squared,
 )
+from ._metadata import check_metadata as check_metadata, metadata as metadata
 from ._parts import Parts as Parts
 from ._saving import load as load, save as save
 from .nn import (
