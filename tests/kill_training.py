@@ -94,11 +94,10 @@ def by_hand(folder: Path, took: Took) -> Any:
 
     @eqx.filter_jit
     def step(run: dict[str, Any], batch: mts.PaddedBatch) -> dict[str, Any]:
-        key, noise = jax.random.split(run["key"])
+        key, own = jax.random.split(run["key"])
+        noise = 0.01 * jax.random.uniform(own)
         grads = eqx.filter_grad(loss)(run["model"], batch)
-        grads = jax.tree.map(
-            lambda g: g + 0.01 * jax.random.uniform(noise, g.shape, g.dtype), grads
-        )
+        grads = jax.tree.map(lambda g: g + noise, grads)
         updates, state = optimizer.update(grads, run["state"])
         model = eqx.apply_updates(run["model"], updates)
         return {"model": model, "state": state, "key": key}

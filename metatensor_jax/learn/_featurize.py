@@ -79,6 +79,7 @@ def featurize(
     :return: the parts, to be read
     :raises MetatensorError: no frames, other settings than those in the folder, or
         systems that are not those of the frames
+    :raises TypeError: frames without a length, or a function that gives no maps
     :raises BrokenExecutor: a worker that died
     :raises Exception: whatever ``function`` raises, with a note that names the part
         and its frames. Parts that are computed then are finished, others not begun.
@@ -192,7 +193,8 @@ def _completed(
 
 
 def _broken(numbers: Sequence[int], parts: Parts) -> BrokenExecutor:
-    left = [i for i in numbers if parts._names(i) is None]
+    # it may have died when its part was complete
+    left = [i for i in numbers if parts._names(i) is None] or list(numbers)
     which = f"one of the parts {', '.join(map(str, left[:6]))}" + (
         ", ..." if len(left) > 6 else ""
     )
