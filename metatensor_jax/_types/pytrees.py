@@ -7,24 +7,23 @@ map as with a list of arrays: comparing two structures is comparing 16 bytes.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jax.tree_util import GetAttrKey
 
 from .block import TensorBlock
 from .labels import Labels
 from .tensor import TensorMap
 
 
-@dataclass(frozen=True)
-class LeafPath:
-    """Where a leaf is; JAX prints it in its error messages."""
+def _at(path: str) -> Any:
+    """Where a leaf is; JAX prints it in its error messages.
 
-    path: str
-
-    def __str__(self) -> str:
-        return self.path
+    A path such as ``.blocks[0].values`` is one attribute here: Orbax, for one, knows no
+    entries of paths but those of JAX.
+    """
+    return GetAttrKey(path.removeprefix("."))
 
 
 def _labels_leaves(labels: Labels) -> tuple[tuple[Any, ...], Hashable]:
@@ -33,7 +32,7 @@ def _labels_leaves(labels: Labels) -> tuple[tuple[Any, ...], Hashable]:
 
 def _labels_leaves_with_paths(labels: Labels) -> tuple[Any, Hashable]:
     leaves, structure = _labels_leaves(labels)
-    return [(LeafPath(".values"), leaf) for leaf in leaves], structure
+    return [(_at(".values"), leaf) for leaf in leaves], structure
 
 
 def _make_labels(structure: Any, leaves: Any) -> Labels:
@@ -43,7 +42,7 @@ def _make_labels(structure: Any, leaves: Any) -> Labels:
 
 
 def _with_paths(paths: list[str], leaves: tuple[Any, ...]) -> list[Any]:
-    return [(LeafPath(path), leaf) for path, leaf in zip(paths, leaves, strict=True)]
+    return [(_at(path), leaf) for path, leaf in zip(paths, leaves, strict=True)]
 
 
 jax.tree_util.register_pytree_with_keys(

@@ -20,7 +20,7 @@ from ._systems import Systems
 class SoapPowerSpectrum(eqx.Module):
     r"""Correlations of pairs of neighbors that do not change when systems rotate.
 
-    .. math:: p_{i a_1 a_2 l n_1 n_2} = \frac{s}{\sqrt{2 l + 1}} \sum_m
+    .. math:: p_{i a_1 a_2 l n_1 n_2} = \frac{(-1)^l s}{\sqrt{2 l + 1}} \sum_m
         c_{i a_1 n_1 l m} \, c_{i a_2 n_2 l m}
 
     of the coefficients of a :class:`SphericalExpansion`, with :math:`s = \sqrt 2` for
@@ -81,7 +81,8 @@ _KEYS = ["center_type", "neighbor_1_type", "neighbor_2_type"]
 def _products(one: list[jax.Array], other: list[jax.Array]) -> jax.Array:
     """Summed over m, for all degrees: shape ``(atoms, properties)``."""
     parts = []
-    for a, b in zip(one, other, strict=True):
-        product = jnp.einsum("amn,amk->ank", a, b) / np.sqrt(float(a.shape[1]))
+    for degree, (a, b) in enumerate(zip(one, other, strict=True)):
+        factor = (-1) ** degree / np.sqrt(2.0 * degree + 1)
+        product = factor * jnp.einsum("amn,amk->ank", a, b)
         parts.append(product.reshape(a.shape[0], a.shape[2] * b.shape[2]))
     return jnp.concatenate(parts, axis=1)

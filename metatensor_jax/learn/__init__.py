@@ -1,6 +1,8 @@
 """Machine learning on maps, with Equinox. Needs the extra ``learn``."""
 
 from . import _printing as _printing, data as data, nn as nn
+from ._checkpoints import Checkpoints as Checkpoints, Restored as Restored
+from ._featurize import featurize as featurize
 from ._fit import Epoch as Epoch, Fitted as Fitted, fit as fit
 from ._losses import (
     errors as errors,
@@ -8,6 +10,8 @@ from ._losses import (
     mean_absolute as mean_absolute,
     mean_squared as mean_squared,
 )
+from ._metadata import check_metadata as check_metadata, metadata as metadata
+from ._parts import Parts as Parts
 from ._saving import load as load, save as save
 from .data import (
     DataLoader as DataLoader,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 import optax
 
 from .._types.errors import MetatensorError
+from ._checkpoints import Checkpoints
 from .nn import trainable
 
 Loss = Callable[[Any, Any], jax.Array]
@@ -76,6 +78,7 @@ def fit(
     validation: Iterable[Any] = (),
     patience: int | None = None,
     state: Any = None,
+    checkpoints: Checkpoints | None = None,
     progress: bool = True,
 ) -> Fitted:
     """Train a model: the loop that one writes by hand, and a little around it.
@@ -113,9 +116,13 @@ def fit(
     :param validation: batches whose mean loss is computed after each epoch
     :param patience: stop after so many epochs without a smaller validation loss
     :param state: of the optimizer, to go on from: ``Fitted.state``
+    :param checkpoints: where to save after each epoch, with the validation loss as
+        metric, and what to go on from if something is there already. Then the result
+        is the same, bit for bit, as without the interruption, if the batches of an
+        epoch follow from its number.
     :param progress: show a bar with the losses
-    :raises MetatensorError: an epoch without a batch, or ``patience`` without
-        validation
+    :raises MetatensorError: an epoch without a batch, ``patience`` without validation,
+        or checkpoints of another model
     :raises FloatingPointError: a loss that is not finite
 
     >>> import jax.numpy as jnp
@@ -136,8 +143,13 @@ def fit(
             "`patience` counts epochs without a smaller validation loss: give "
             "`validation` batches"
         )
+    if state is None:
+        state = optimizer.init(eqx.filter(model, trainable(model)))
+    reached = _Reached(model, state, best=model, history=[])
+    if checkpoints is not None:
+        reached = _resumed(checkpoints, reached)
+    model, state, best, history = reached
     params, static = eqx.partition(model, trainable(model))
-    state = optimizer.init(params) if state is None else state
     update = _update_of(optimizer)
 
     @eqx.filter_jit
@@ -151,10 +163,10 @@ def fit(
         updates, state = update(grads, state, params, **seen)
         return eqx.apply_updates(params, updates), state, value
 
-    best, smallest, waited = params, np.inf, 0
-    history: list[Epoch] = []
-    bar = _bar(epochs, progress)
-    for number in range(epochs):
+    bar = _bar(len(history), epochs, progress)
+    for number in range(len(history), epochs):
+        if patience is not None and _waited(history) >= patience:
+            break
         start, values = time.perf_counter(), []
         for batch in batches(number) if callable(batches) else batches:
             params, state, value = step(params, state, batch)
@@ -167,15 +179,41 @@ def fit(
         seconds = time.perf_counter() - start
         history.append(Epoch(training, checked, _rate(state), seconds))
         bar.show(history[-1])
-        if checked is None:
-            best = params
-        elif checked < smallest:
-            best, smallest, waited = params, checked, 0
-        elif patience is not None and (waited := waited + 1) >= patience:
-            break
+        model = eqx.combine(params, static)
+        best = model if _waited(history) == 0 else best
+        if checkpoints is not None:
+            reached = _Reached(model, state, best, history)
+            checkpoints.save(number + 1, reached.tree(), checked)
     bar.close()
-    kept, last = (eqx.combine(x, static) for x in (best, params))
-    return Fitted(kept, last, state, history)
+    return Fitted(best, model, state, history)
+
+
+def _waited(history: Sequence[Epoch]) -> int:
+    """How many epochs have passed since the best one; 0 without validation."""
+    values = [epoch.validation for epoch in history if epoch.validation is not None]
+    return len(values) - 1 - int(np.argmin(values)) if values else 0
+
+
+class _Reached(NamedTuple):
+    """All that the loop goes on from after an epoch."""
+
+    model: Any
+    state: Any
+    best: Any
+    history: list[Epoch]
+
+    def tree(self) -> dict[str, Any]:
+        """As it is saved: the history, which becomes longer, as text."""
+        return {**self._asdict(), "history": json.dumps(self.history)}
+
+
+def _resumed(checkpoints: Checkpoints, begin: _Reached) -> _Reached:
+    """The last checkpoint; ``begin`` if there is none."""
+    found = checkpoints.latest(begin.tree())
+    if found is None:
+        return begin
+    history = [Epoch(*values) for values in json.loads(found.tree["history"])]
+    return _Reached(**{**found.tree, "history": history})
 
 
 def _update_of(
@@ -220,10 +258,10 @@ def _rate(state: Any) -> float | None:
 class _Bar:
     """A bar of tqdm that shows losses."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, done: int, epochs: int) -> None:
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(total=epochs, unit="epoch")
+        self._bar = tqdm(initial=done, total=epochs, unit="epoch")
 
     def show(self, epoch: Epoch) -> None:
         named = {"loss": epoch.loss, "validation": epoch.validation, "rate": epoch.rate}
@@ -243,5 +281,5 @@ class _NoBar:
         """Nothing is open."""
 
 
-def _bar(epochs: int, progress: bool) -> _Bar | _NoBar:
-    return _Bar(epochs) if progress else _NoBar()
+def _bar(done: int, epochs: int, progress: bool) -> _Bar | _NoBar:
+    return _Bar(done, epochs) if progress else _NoBar()

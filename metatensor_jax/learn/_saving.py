@@ -20,7 +20,9 @@ from .._types.arrays import is_tracer
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._version import __version__
+from ..io._archive import Archive
 from ..io._atomic import AnyPath, as_path, replaced_file
+from ..io._source import opened
 from ..layout import Layout
 from ._names import Named, is_whole, named_leaves, one_by_one, together
 from ._static import is_plain, named_static
@@ -110,7 +112,8 @@ def load(file: AnyPath, like: Any) -> Any:
     """
     path, each = as_path(file), one_by_one(like)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened(path) as (source, name):
+            archive = Archive(source, name)
             header = _read_header(archive)
             leaves, static = list(named_leaves(each)), list(named_static(each))
             parts = [*leaves, *static]
@@ -121,8 +124,11 @@ def load(file: AnyPath, like: Any) -> Any:
     except MetatensorError as error:
         error.add_note(f"in the file {str(path)!r}")
         raise
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError) as error:
-        raise ValueError(f"{str(path)!r} is no file that `learn.save` wrote") from error
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"{str(path)!r} is no file that `learn.save` wrote, or it is damaged: "
+            f"{error}"
+        ) from error
     structure = jax.tree.structure(each, is_leaf=is_whole)
     return together(jax.tree.unflatten(structure, restored), like)
 
@@ -163,9 +169,12 @@ def _encoded(array: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def _decoded(archive: zipfile.ZipFile, member: int, like: Any) -> Any:
-    with archive.open(f"arrays/{member}.npy") as source:
-        array = npy.read_array(source, allow_pickle=False)
+def _read_array(content: memoryview) -> np.ndarray:
+    return npy.read_array(io.BytesIO(content), allow_pickle=False)
+
+
+def _decoded(archive: Archive, member: int, like: Any) -> Any:
+    array = archive.take(f"arrays/{member}.npy", _read_array)
     if _is_random_key(like):
         bits = jax.numpy.asarray(array)
         return jax.random.wrap_key_data(bits, impl=str(jax.random.key_impl(like)))
@@ -179,14 +188,18 @@ def _decoded(archive: zipfile.ZipFile, member: int, like: Any) -> Any:
 # --- checks --------------------------------------------------------------------------
 
 
-def _read_header(archive: zipfile.ZipFile) -> Mapping[str, Any]:
-    if archive.getinfo("model.json").file_size > _MAX_HEADER:
-        raise ValueError("the list of names in this file is too long: it is damaged")
-    header = json.loads(archive.read("model.json"))
+def _check_size(content: memoryview, size: int) -> None:
+    """Of a list of names that another program has compressed."""
+    if size > _MAX_HEADER:
+        raise ValueError("the list of names is too long")
+
+
+def _read_header(archive: Archive) -> Mapping[str, Any]:
+    header = archive.take("model.json", lambda x: json.loads(bytes(x)), _check_size)
     if header.get("format") != _FORMAT:
         raise ValueError("this is no file that `learn.save` wrote")
     if header["version"] > _VERSION:
-        raise ValueError(
+        raise MetatensorError(
             f"this file has version {header['version']} and was written by "
             f"metatensor_jax {header['metatensor_jax']}; this one reads up to version "
             f"{_VERSION}"
@@ -224,7 +237,7 @@ def _check_names(parts: list[Named], header: Mapping[str, Any]) -> None:
         )
 
 
-def _restored(leaf: Named, header: Mapping[str, Any], archive: zipfile.ZipFile) -> Any:
+def _restored(leaf: Named, header: Mapping[str, Any], archive: Archive) -> Any:
     name, value, _ = leaf
     section = _section(value)
     if section is None:
