@@ -22,6 +22,7 @@ from ase.build import bulk, molecule  # noqa: E402
 from metatensor_jax.atomistic import (  # noqa: E402
     Gto,
     LaplacianEigenstates,
+    Room,
     SoapPowerSpectrum,
     SphericalExpansion,
     Systems,
@@ -282,3 +283,66 @@ def test_soap_does_not_change_when_systems_turn() -> None:
     turn = np.asarray(o3.random_matrices(jax.random.key(3), improper=True))
     turned = systems.with_positions(systems.positions @ turn.T, systems.cells @ turn.T)
     mts.allclose_raise(soap(turned), soap(systems), rtol=1e-4, atol=1e-5)
+
+
+# --- padding -------------------------------------------------------------------------
+
+
+def batches_of(names: Any) -> list[Systems]:
+    types, options = [1, 6, 8], {"dtype": "float32"}
+    return [
+        Systems.from_ase([molecule(x) for x in pair], CUTOFF, types=types, **options)
+        for pair in names
+    ]
+
+
+def test_padded_systems_share_a_program_and_give_the_same() -> None:
+    batches = batches_of([("H2O", "CH4"), ("CO2",), ("CH3OH", "H2")])
+    room, traces = Room.fit(batches, headroom=1.3), []
+    soap = SoapPowerSpectrum(EXPANSION)
+
+    @jax.jit
+    def energies(systems: Systems) -> mts.TensorMap:
+        traces.append(1)
+        out = Labels.range("system", 2)
+        return mts.sum_over_samples(soap(systems), "atom", out_samples=out)
+
+    for systems in batches:
+        n = systems.cells.shape[0]
+        mine = energies(room.pad(systems))
+        out = Labels.range("system", n)
+        expected = mts.sum_over_samples(soap(systems), "atom", out_samples=out)
+        for one, other in zip(mine, expected, strict=True):
+            np.testing.assert_allclose(
+                one.values[:n], other.values, rtol=1e-5, atol=1e-6
+            )
+            assert np.all(np.asarray(one.values)[n:] == 0)
+        padded = soap(room.pad(systems))
+        for block, t in zip(padded, padded.keys["center_type"].tolist(), strict=True):
+            assert block.mask.sum() == len(systems.samples[t])
+    assert len(traces) == 1
+
+
+def test_derivatives_of_padded_systems_are_finite() -> None:
+    (systems,) = batches_of([("H2O",)])
+    padded = Room.fit(batches_of([("H2O", "CH4")])).pad(systems)
+
+    def loss(positions: jax.Array) -> jax.Array:
+        tensor = EXPANSION(padded.with_positions(positions))
+        return sum((b.values**2).sum() for b in tensor)  # type: ignore[return-value]
+
+    gradient = jax.grad(loss)(jnp.asarray(padded.positions))
+    assert np.all(np.isfinite(gradient))
+    assert np.all(np.asarray(gradient)[3:] == 0)
+
+
+def test_rooms_that_are_too_small() -> None:
+    large, small = batches_of([("CH4", "CH4"), ("H2O",)])
+    with pytest.raises(MetatensorError, match="need room for 10 atoms, but there is 3"):
+        Room.of(small).pad(large)
+    with pytest.raises(MetatensorError, match="at least one batch"):
+        Room.fit([])
+    other = Systems.from_ase(molecule("H2O"), CUTOFF, dtype="float32")
+    for call in (lambda: Room.fit([small, other]), lambda: Room.of(small).pad(other)):
+        with pytest.raises(MetatensorError, match=r"types .*\[1, 6, 8\]"):
+            call()

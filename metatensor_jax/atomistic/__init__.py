@@ -1,6 +1,7 @@
 """From positions to properties: labelled descriptors of atoms. Needs ``atomistic``.
 
 - :class:`Systems`: structures and their neighbors, as arrays that a program takes.
+- :class:`Room`: batches of systems that share one program.
 - :class:`SphericalExpansion`: the density of neighbors, with featomic's labels.
 - :class:`SoapPowerSpectrum`: invariant correlations of pairs of neighbors.
 - :class:`Gto`, :class:`LaplacianEigenstates`: radial functions.
@@ -17,4 +18,5 @@ from ._radial import (
     LaplacianEigenstates as LaplacianEigenstates,
     RadialBasis as RadialBasis,
 )
+from ._room import Room as Room
 from ._systems import Systems as Systems
