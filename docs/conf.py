@@ -30,8 +30,8 @@ suppress_warnings = ["config.cache"]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
-# The suite runs the code of all pages (tests/test_docs_pages.py), and the notebooks once
-# more: here they are run for their pictures, and again only if a cell changes.
+# The suite runs the code of all pages (tests/test_docs_pages.py). Notebooks are stored
+# without results: they are run here for their pictures, and again if a cell changes.
 nb_execution_mode = "cache"
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
