@@ -19,6 +19,7 @@ html_title = "metatensor_jax"
 extensions = [
     "mathml",
     "myst_nb",
+    "short_names",
     "sphinx.ext.autodoc",
     "sphinx_copybutton",
     "sphinx_design",

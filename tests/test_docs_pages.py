@@ -44,7 +44,7 @@ def test_pages_run(page: Path, monkeypatch: pytest.MonkeyPatch):
     text = page.read_text()
     needs = _NEEDS.match(text)
     for package in needs[1].split() if needs else []:
-        pytest.importorskip(package)
+        pytest.importorskip(package, exc_type=ImportError)
     monkeypatch.chdir(ROOT)
     names: dict[str, Any] = {}
     found = list(_CODE.finditer(text))
