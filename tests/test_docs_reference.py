@@ -35,10 +35,8 @@ MODULES = {
 }
 #: how a name is documented
 _ENTRY = re.compile(r"^\.\. auto(?:class|exception|function):: (\S+)$", re.MULTILINE)
-#: names in the text of pages, and the modules that their first parts stand for
-_IN_TEXT = re.compile(
-    r"`((?:mts|learn|nn|o3|structures|eqx|optax|jax)\.[a-zA-Z_.0-9]+)"
-)
+#: names in the text of pages, and what their first parts stand for
+_IN_TEXT = re.compile(r"`(\w+)\.((?:\w+\.)*\w+)")
 ALIASES = {
     "mts": "metatensor_jax",
     "learn": "metatensor_jax.learn",
@@ -48,6 +46,13 @@ ALIASES = {
     "eqx": "equinox",
     "optax": "optax",
     "jax": "jax",
+    "metatensor": "metatensor",
+    "torch": "torch",
+    **{name: f"metatensor_jax.{name}" for name in mts.__all__ if name[0].isupper()},
+    "block": "metatensor_jax.TensorBlock",
+    "labels": "metatensor_jax.Labels",
+    "store": "metatensor_jax.Store",
+    "tensor": "metatensor_jax.TensorMap",
 }
 
 
@@ -153,10 +158,27 @@ PAGES = sorted({*DOCS.rglob("*.md")} - {*DOCS.glob("notebooks/**/*")})
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages_name_what_there_is(page: Path) -> None:
-    for name in _IN_TEXT.findall(page.read_text()):
-        first, *attributes = name.rstrip(".").split(".")
-        module = pytest.importorskip(ALIASES[first])
+    for first, attributes in _IN_TEXT.findall(page.read_text()):
+        if first not in ALIASES or attributes.endswith(("py", "md")):
+            continue
+        path = ALIASES[first]
+        is_class = path.rpartition(".")[2][0].isupper()
         try:
-            reduce(getattr, attributes, module)
+            owner = resolved(path) if is_class else pytest.importorskip(path)
+            reduce(_attribute, attributes.split("."), owner)
         except AttributeError:
-            pytest.fail(f"{page.name} has {name!r}")
+            pytest.fail(f"{page.name} has `{first}.{attributes}`, which there is not")
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    if isinstance(owner, property):  # what it gives is not known here
+        return owner
+    try:
+        return getattr(owner, name)
+    except AttributeError:
+        if not isinstance(owner, ModuleType):
+            raise
+    try:
+        return importlib.import_module(f"{owner.__name__}.{name}")
+    except ModuleNotFoundError as error:
+        raise AttributeError(name) from error
