@@ -11,12 +11,14 @@ TEST := .venv/test
 OLDEST := .venv/oldest
 NEWEST := .venv/newest
 METATRAIN := .venv/metatrain
+DOCS := .venv/docs
 
 # Pyright comes with its own Node.js; it need not ask the network for a newer version.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-newest interop-metatrain lint format benchmarks clean
+.PHONY: help demo test test-oldest test-newest interop-metatrain docs lint format \
+	benchmarks clean
 
 help:
 	@echo "make demo         train the ethanol model of notebooks/ethanol"
@@ -24,6 +26,7 @@ help:
 	@echo "make test-oldest  run all tests on the oldest supported versions: JAX 0.4.38"
 	@echo "make test-newest  run all tests on the newest: JAX 0.12 (CPython >= 3.12)"
 	@echo "make interop-metatrain  train with metatrain on data written here, and read it back"
+	@echo "make docs         build the site into build/docs; run the notebooks if they changed"
 	@echo "make lint         check style, types and the direction of imports"
 	@echo "make format       rewrite the files in the project's style"
 	@echo "make benchmarks   run all benchmarks"
@@ -44,6 +47,11 @@ test-newest: $(NEWEST)/.stamp
 interop-metatrain: $(METATRAIN)/.stamp
 	$(METATRAIN)/bin/python -m pytest tests/with_metatrain $(PYTEST_ARGS)
 
+# Warnings are errors. Nothing is read from the network.
+docs: $(DOCS)/.stamp
+	$(DOCS)/bin/python -m sphinx --quiet --fail-on-warning --keep-going --jobs 2 \
+		docs build/docs
+
 lint: $(TEST)/.stamp
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/ruff format --check .
@@ -60,7 +68,7 @@ benchmarks: $(TEST)/.stamp
 	done
 
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist docs/notebooks .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment is finished when its stamp is there; until then it is made again.
@@ -88,3 +96,6 @@ $(NEWEST)/.stamp: pyproject.toml
 
 $(METATRAIN)/.stamp: pyproject.toml
 	$(call environment,11,--editable '.[with-metatrain]')
+
+$(DOCS)/.stamp: pyproject.toml
+	$(call environment,11,--editable '.[docs]')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -10,33 +12,50 @@ import jax
 import pytest
 
 ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 #: those whose first line says what they need; others are not meant to run
 PAGES = sorted(
-    page
-    for page in (ROOT / "docs").rglob("*.md")
-    if page.read_text().startswith("<!-- needs:")
+    page for page in DOCS.rglob("*.md") if page.read_text().startswith("<!-- needs:")
 )
+#: with code that stands for what is told there, and does not run by itself
+NOT_RUN = {"files.md", "how-it-works.md"}
 _NEEDS = re.compile(r"<!-- needs:([\w. ]*)-->\n")
-_CODE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: a block of code, and what it prints if the page says so
+_CODE = re.compile(
+    r"^```python\n(.*?)^```\n(?:\n```output\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL
+)
+
+
+def _name(page: Path) -> str:
+    return page.relative_to(DOCS).as_posix()
 
 
 def test_there_are_pages():
     assert PAGES
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_page_is_forgotten():
+    with_code = {page for page in DOCS.rglob("*.md") if "```python" in page.read_text()}
+    assert {_name(page) for page in with_code - set(PAGES)} == NOT_RUN
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_pages_run(page: Path, monkeypatch: pytest.MonkeyPatch):
     text = page.read_text()
     needs = _NEEDS.match(text)
     for package in needs[1].split() if needs else []:
-        pytest.importorskip(package)
+        pytest.importorskip(package, exc_type=ImportError)
     monkeypatch.chdir(ROOT)
     names: dict[str, Any] = {}
     found = list(_CODE.finditer(text))
-    assert found
+    assert len(found) == text.count("```python\n") > 0
+    assert sum(code[2] is not None for code in found) == text.count("```output\n")
     # as users have it
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         for code in found:
             # tracebacks name the line of the page
             before = "\n" * text.count("\n", 0, code.start(1))
-            exec(compile(before + code[1], str(page), "exec"), names)
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(compile(before + code[1], str(page), "exec"), names)
+            if code[2] is not None:
+                assert printed.getvalue() == code[2]

@@ -76,13 +76,15 @@ class Room(NamedTuple):
         def most(counts: Sequence[int]) -> int:
             return int(np.ceil(max(counts) * headroom))
 
-        by_type = [
-            tuple(map(most, zip(*of_rooms, strict=True)))
-            for of_rooms in ([r.rows for r in rooms], [r.neighbors for r in rooms])
-        ]
-        atoms = most([room.atoms for room in rooms])
-        n_systems = max(room.systems for room in rooms)
-        return cls(atoms, n_systems, *by_type, rooms[0].types)
+        rows = zip(*[room.rows for room in rooms], strict=True)
+        neighbors = zip(*[room.neighbors for room in rooms], strict=True)
+        return cls(
+            most([room.atoms for room in rooms]),
+            max(room.systems for room in rooms),
+            tuple(map(most, rows)),
+            tuple(map(most, neighbors)),
+            rooms[0].types,
+        )
 
     def pad(self, systems: Systems) -> Systems:
         """Fill systems up to this room, by NumPy.

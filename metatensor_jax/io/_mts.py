@@ -75,6 +75,15 @@ def load_block(file: File, use_numpy: bool = False) -> TensorBlock:
         what holds for both
     :param use_numpy: ignored, NumPy reads all files here
     :raises ValueError: a file that is damaged, or that is no block
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import metatensor_jax as mts
+    >>> block = mts.block_from_array(np.ones((2, 1)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mts.save(f"{folder}/block.mts", block)
+    ...     mts.load_block(f"{folder}/block.mts") == block
+    True
     """
     with opened(file) as (source, name):
         return read_block(source, name)
@@ -128,22 +137,60 @@ def load_block_mmap(path: AnyPath) -> TensorBlock:
     :param path: a path of a regular file
     :raises TypeError: an open file
     :raises ValueError: a file that is damaged, or that is no block
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import metatensor_jax as mts
+    >>> block = mts.block_from_array(np.ones((2, 1)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mts.save(f"{folder}/block.mts", block)
+    ...     mts.load_block_mmap(f"{folder}/block.mts") == block
+    True
     """
     return read_block(*mapped(path))
 
 
 def load_buffer(buffer: Buffer, use_numpy: bool = False) -> TensorMap:
-    """Load a map from the bytes of an ``.mts`` file; its values are views of them."""
+    """Load a map from the bytes of an ``.mts`` file; its values are views of them.
+
+    :param buffer: the bytes
+    :param use_numpy: ignored, NumPy reads all files here
+    :raises ValueError: bytes that are damaged, or that are no map
+
+    >>> import numpy as np
+    >>> import metatensor_jax as mts
+    >>> tensor = TensorMap(Labels.single(), [mts.block_from_array(np.ones((2, 1)))])
+    >>> load_buffer(save_buffer(tensor)) == tensor
+    True
+    """
     return read_map(_memory(buffer), "a buffer")
 
 
 def load_block_buffer(buffer: Buffer, use_numpy: bool = False) -> TensorBlock:
-    """Load a block from the bytes of an ``.mts`` file, see :func:`load_buffer`."""
+    """Load a block from the bytes of an ``.mts`` file, see :func:`load_buffer`.
+
+    :param buffer: the bytes
+    :param use_numpy: ignored, NumPy reads all files here
+    :raises ValueError: bytes that are damaged, or that are no block
+
+    >>> import numpy as np
+    >>> import metatensor_jax as mts
+    >>> block = mts.block_from_array(np.ones((2, 1)))
+    >>> load_block_buffer(save_buffer(block)) == block
+    True
+    """
     return read_block(_memory(buffer), "a buffer")
 
 
 def load_labels_buffer(buffer: Buffer) -> Labels:
-    """Load labels from the bytes of an ``.mts`` file."""
+    """Load labels from the bytes of an ``.mts`` file.
+
+    :param buffer: the bytes
+    :raises ValueError: bytes that are damaged, or that are of something else
+
+    >>> load_labels_buffer(save_buffer(Labels.range("atom", 2))).names
+    ['atom']
+    """
     return read_labels(_memory(buffer), "a buffer")
 
 
