@@ -20,6 +20,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 #: what users import, and what that needs
 MODULES = {
     "metatensor_jax": [],
+    "metatensor_jax.atomistic": ["equinox"],
     "metatensor_jax.autodiff": [],
     "metatensor_jax.interop": [],
     "metatensor_jax.interop.ase": ["ase"],
@@ -29,9 +30,11 @@ MODULES = {
     "metatensor_jax.io": [],
     "metatensor_jax.layout": [],
     "metatensor_jax.learn": ["equinox", "optax"],
+    "metatensor_jax.learn.data": ["equinox", "optax"],
     "metatensor_jax.learn.nn": ["equinox", "optax"],
     "metatensor_jax.o3": [],
     "metatensor_jax.operations": [],
+    "metatensor_jax.sharding": [],
 }
 #: how a name is documented
 _ENTRY = re.compile(r"^\.\. auto(?:class|exception|function):: (\S+)$", re.MULTILINE)
@@ -137,8 +140,13 @@ SHOWN_BY = {
     "metatensor_jax.interop.metatrain.Dataset": (
         "metatensor_jax.interop.metatrain.read_dataset"
     ),
+    "metatensor_jax.atomistic.Neighbors": "metatensor_jax.atomistic.Systems",
+    "metatensor_jax.atomistic.RadialBasis": "metatensor_jax.atomistic.Gto",
     "metatensor_jax.learn.Epoch": "metatensor_jax.learn.fit",
     "metatensor_jax.learn.Fitted": "metatensor_jax.learn.fit",
+    "metatensor_jax.learn.Parts": "metatensor_jax.learn.featurize",
+    "metatensor_jax.learn.Restored": "metatensor_jax.learn.Checkpoints",
+    "metatensor_jax.learn.check_metadata": "metatensor_jax.learn.metadata",
     "metatensor_jax.learn.load": "metatensor_jax.learn.save",
 }
 

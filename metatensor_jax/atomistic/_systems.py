@@ -37,6 +37,11 @@ class Systems:
     :param samples: their labels, ``[system, atom]``; traced for batches that share a
         program
     :param cutoff: within which distance there are neighbors, in Å
+
+    >>> from ase.build import molecule
+    >>> systems = Systems.from_ase([molecule("H2O"), molecule("CH4")], 3.0)
+    >>> systems.types, systems.n_atoms, systems.samples[8].values.tolist()
+    ([1, 6, 8], 8, [[0, 0]])
     """
 
     positions: Array
@@ -63,11 +68,6 @@ class Systems:
         :param types: all types of atoms there can be; those that are there if None
         :param dtype: of positions and cells
         :raises MetatensorError: a cutoff that is not positive, an atom of another type
-
-        >>> from ase.build import molecule
-        >>> systems = Systems.from_ase([molecule("H2O"), molecule("CH4")], 3.0)
-        >>> systems.types, systems.n_atoms
-        ([1, 6, 8], 8)
         """
         frames = list(frames) if isinstance(frames, Sequence) else [frames]
         if not cutoff > 0:
