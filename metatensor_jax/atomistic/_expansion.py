@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from itertools import product
 
 import equinox as eqx
 import jax
@@ -88,7 +89,19 @@ class SphericalExpansion(eqx.Module):
         """
         self.check(systems)
         check_not_narrowed(systems.positions.dtype)
-        return _expand(self, systems)
+        keys, blocks = [], []
+        of_blocks = zip(self.blocks_of(systems), _expand(self, systems), strict=True)
+        for (degree, center, neighbor), values in of_blocks:
+            keys.append((degree, 1, center, neighbor))
+            # the same labels for all blocks of a type, which need not be compared then
+            samples, components = systems.samples[center], [_component(degree)]
+            blocks.append(TensorBlock(values, samples, components, self.properties))
+        return TensorMap(Labels(_KEYS, np.array(keys).reshape(-1, 4)), blocks)
+
+    def blocks_of(self, systems: Systems) -> list[tuple[int, int, int]]:
+        """Degree, center type and neighbor type of each block of the result."""
+        types = systems.types
+        return list(product(range(self.max_angular + 1), types, types))
 
     def check(self, systems: Systems) -> None:
         """Raise unless systems have all neighbors within the cutoff."""
@@ -140,20 +153,13 @@ class SphericalExpansion(eqx.Module):
 
 
 @eqx.filter_jit
-def _expand(expansion: SphericalExpansion, systems: Systems) -> TensorMap:
-    """As one program, also outside of one: there are dozens of small steps."""
+def _expand(expansion: SphericalExpansion, systems: Systems) -> list[jax.Array]:
+    """The values of all blocks, as one program, also outside of one."""
     of_atoms = {t: expansion.of_atoms(systems, t) for t in systems.types}
-    keys, blocks = [], []
-    for degree in range(expansion.max_angular + 1):
-        components = [_component(degree)]
-        for center in systems.types:
-            rows = jnp.asarray(systems.rows[center])
-            for neighbor in systems.types:
-                values = rows_of(of_atoms[neighbor][degree], rows)
-                samples, properties = systems.samples[center], expansion.properties
-                keys.append((degree, 1, center, neighbor))
-                blocks.append(TensorBlock(values, samples, components, properties))
-    return TensorMap(Labels(_KEYS, np.array(keys).reshape(-1, 4)), blocks)
+    return [
+        rows_of(of_atoms[neighbor][degree], jnp.asarray(systems.rows[center]))
+        for degree, center, neighbor in expansion.blocks_of(systems)
+    ]
 
 
 _KEYS = ["o3_lambda", "o3_sigma", "center_type", "neighbor_type"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 
 import equinox as eqx
 import jax
@@ -56,23 +56,33 @@ class SoapPowerSpectrum(eqx.Module):
         """
         self.expansion.check(systems)
         check_not_narrowed(systems.positions.dtype)
-        return _power_spectrum(self, systems)
+        keys, properties = self.blocks_of(systems), self.properties
+        blocks = [
+            TensorBlock(values, systems.samples[center], [], properties)
+            for (center, _, _), values in zip(
+                keys, _power_spectrum(self, systems), strict=True
+            )
+        ]
+        return TensorMap(Labels(_KEYS, np.array(keys, np.int32).reshape(-1, 3)), blocks)
+
+    def blocks_of(self, systems: Systems) -> list[tuple[int, int, int]]:
+        """Center type and types of both neighbors of each block of the result."""
+        pairs = combinations_with_replacement(systems.types, 2)
+        return [(t, *pair) for t, pair in product(systems.types, pairs)]
 
 
 @eqx.filter_jit
-def _power_spectrum(soap: SoapPowerSpectrum, systems: Systems) -> TensorMap:
+def _power_spectrum(soap: SoapPowerSpectrum, systems: Systems) -> list[jax.Array]:
+    """The values of all blocks, as one program, also outside of one."""
     of_types = {t: soap.expansion.of_atoms(systems, t) for t in systems.types}
-    pairs = list(combinations_with_replacement(systems.types, 2))
-    products = {pair: _products(*[of_types[t] for t in pair]) for pair in pairs}
-    keys, blocks, properties = [], [], soap.properties
-    for center in systems.types:
-        rows = jnp.asarray(systems.rows[center])
-        for (one, other), values in products.items():
-            scale = 1.0 if one == other else np.sqrt(2.0)
-            own = scale * rows_of(values, rows)
-            keys.append((center, one, other))
-            blocks.append(TensorBlock(own, systems.samples[center], [], properties))
-    return TensorMap(Labels(_KEYS, np.array(keys, np.int32).reshape(-1, 3)), blocks)
+    products = {}
+    for one, other in combinations_with_replacement(systems.types, 2):
+        scale = 1.0 if one == other else np.sqrt(2.0)
+        products[one, other] = scale * _products(of_types[one], of_types[other])
+    return [
+        rows_of(products[one, other], jnp.asarray(systems.rows[center]))
+        for center, one, other in soap.blocks_of(systems)
+    ]
 
 
 _KEYS = ["center_type", "neighbor_1_type", "neighbor_2_type"]
