@@ -368,10 +368,6 @@ class TensorBlock:
 
     __treescope_repr__ = display.in_treescope(display.short_block)
 
-    def __dir__(self) -> list[str]:
-        # what only says how else it is done is not offered
-        return [name for name in object.__dir__(self) if name != "add_gradient"]
-
     # --- methods of other modules ------------------------------------------------
 
     if (

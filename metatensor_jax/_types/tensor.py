@@ -393,10 +393,6 @@ class TensorMap:
 
     __treescope_repr__ = display.in_treescope(display.short_tensor)
 
-    def __dir__(self) -> list[str]:
-        # what only says how else it is done is not offered
-        return [name for name in object.__dir__(self) if name != "set_info"]
-
 
 def _describe(selection: Selection, kwargs: Mapping[str, int]) -> str:
     selection = kwargs or selection

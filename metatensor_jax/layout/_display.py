@@ -1,7 +1,7 @@
 """How layouts, padded batches, stacked maps, folded ones and stores look.
 
-For each there is a text, one line for what holds it (``short``), and HTML for notebooks.
-What is in their arrays may be anything: these are pytrees.
+For each there is a text, one line for what holds it (``short``), and HTML for
+notebooks. What is in their arrays may be anything: these are pytrees.
 """
 
 from __future__ import annotations
@@ -142,11 +142,18 @@ def _systems(batch: PaddedBatch) -> str:
     room = getattr(batch.systems, "shape", ())
     if len(room) != 1:  # in a pytree, anything
         return f"with systems {display.leaf(batch.systems)}"
-    own = display.on_host(batch.systems)
-    if own is None:
+    n = _n_there(batch.systems)
+    if n is None:
         return f"with room for {count(room[0], 'system')}, traced"
-    n = int((~is_padding(own)).sum())
     return f"of {count(n, 'system')}, with room for {room[0]}"
+
+
+def _n_there(labels: Any) -> int | None:
+    """How many rows are not padding; None where they are not known."""
+    rows = display.on_host(labels)
+    if rows is None or rows.ndim not in (1, 2) or rows.dtype.kind not in "iu":
+        return None
+    return int((~is_padding(rows)).sum()) if rows.shape[1:] != (0,) else len(rows)
 
 
 def _maps(batch: PaddedBatch) -> Mapping[str, Any]:
@@ -161,11 +168,10 @@ def _fullness(tensor: Any) -> str:
         return display.leaf(tensor)
     room, n = 0, 0
     for block in tensor:
-        samples = display.on_host(block.samples.values)
-        if samples is None or samples.ndim != 2:
+        n_there = _n_there(block.samples.values)
+        if n_there is None:
             return f"{display.short_tensor(tensor)}, traced"
-        room += len(samples)
-        n += int((~is_padding(samples)).sum()) if samples.shape[1] else len(samples)
+        room, n = room + len(block.samples), n + n_there
     return f"{display.short_tensor(tensor)}, {n} of {count(room, 'row')}"
 
 
@@ -214,8 +220,12 @@ def stacked_html(stacked: StackedMap) -> str:
     """For notebooks: a line for each array, with the keys of its blocks."""
     rows = []
     for members, leaves in zip(stacked.groups, stacked._leaves, strict=True):
-        keys = [display.entry(stacked.keys.names, row) for row in _keys(stacked, members)]
-        more = f" and {len(members) - len(keys)} more" if len(members) > len(keys) else ""
+        keys = [
+            display.entry(stacked.keys.names, row) for row in _keys(stacked, members)
+        ]
+        more = (
+            f" and {len(members) - len(keys)} more" if len(members) > len(keys) else ""
+        )
         rows.append(
             (
                 display.shape(leaves[0]),

@@ -73,6 +73,7 @@ class Folded:
     however small: some 15 µs and 5 µs. A padded batch of many blocks is hundreds of
     them. Give a jitted function the folded batch, and call :meth:`unfold` inside.
 
+    >>> import jax
     >>> from metatensor_jax.layout._folded import fold
     >>> folded = fold({"a": np.ones((2, 3)), "b": np.zeros(4), "c": np.arange(2)})
     >>> len(jax.tree.leaves(folded))

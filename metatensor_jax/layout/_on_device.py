@@ -22,6 +22,7 @@ class StoreOnDevice:
     It is a pytree of arrays. Give it to a jitted function, and gather batches there, by
     positions of systems that are data: an epoch is one ``jax.lax.scan``.
 
+    >>> import jax, jax.numpy as jnp
     >>> import metatensor_jax as mts
     >>> samples = Labels(["system", "atom"], [[0, 0], [0, 1], [1, 0], [2, 0]])
     >>> block = mts.TensorBlock(

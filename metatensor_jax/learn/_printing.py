@@ -1,4 +1,4 @@
-"""How Equinox prints what models hold: labels, blocks, maps and more in one line each."""
+"""How Equinox prints what models hold: labels, maps and so on in one line each."""
 
 from __future__ import annotations
 

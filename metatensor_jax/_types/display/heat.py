@@ -33,19 +33,19 @@ class Picture(NamedTuple):
         """The picture, without a colour in it: one path for each step."""
         height, width = self.codes.shape
         paths = "".join(
-            f'<path class="{_CLASSES[int(code)]}" d="{_squares(self.codes == code)}"/>'
+            f'<path class="{_CLASSES[int(code)]}" d="{_runs(self.codes == code)}"/>'
             for code in np.unique(self.codes)
         )
         return (
             f'<svg role="img" width="{width * _PIXELS}" height="{height * _PIXELS}" '
-            f'viewBox="0 0 {width} {height}" shape-rendering="crispEdges">'
+            f'viewBox="0 -.5 {width} {height}" shape-rendering="crispEdges">'
             f"<title>{_TITLE}</title>{paths}</svg>"
         )
 
 
 _TITLE = (
     "means of values: samples from top to bottom, components and properties from left "
-    "to right"
+    "to right; red above zero, blue below, yellow not finite, grey padding"
 )
 _CLASSES = {
     **{-i: f"n{i}" for i in range(1, _STEPS + 1)},
@@ -121,12 +121,12 @@ def _text(used: np.ndarray, n_odd: int, is_part: bool) -> str:
     return text + (" (of a part of the values)" if is_part else "")
 
 
-def _squares(which: np.ndarray) -> str:
-    """The path around these cells, one rectangle for each run in a row."""
+def _runs(which: np.ndarray) -> str:
+    """The path through these cells: a line, a cell wide, for each run in a row."""
     edges = np.diff(np.pad(which, [(0, 0), (1, 1)]).astype(np.int8), axis=1)
     rows, starts = np.nonzero(edges == 1)
     ends = np.nonzero(edges == -1)[1]
     return "".join(
-        f"M{x} {y}h{end - x}v1H{x}z"
+        f"M{x} {y}h{end - x}"
         for y, x, end in zip(rows.tolist(), starts.tolist(), ends.tolist(), strict=True)
     )

@@ -41,14 +41,18 @@ def block_html(block: Any) -> str:
     return page("TensorBlock", block_title(block), block_body(block))
 
 
-def block_body(block: Any, unfold: int = 200) -> str:
+def block_body(block: Any, unfold: int = 200, known: int | None = None) -> str:
     """What is in a block: its values, its axes, its gradients.
 
     :param unfold: how many entries of labels there are at most
+    :param known: of a gradient, how many of its components, the last ones, are those of
+        the values. These were shown, as the properties were.
     """
+    components = block.components
     axes = [("samples", block.samples)]
-    axes += [("component", labels) for labels in block.components]
-    axes += [("properties", block.properties)]
+    axes += [("component", c) for c in components[: len(components) - (known or 0)]]
+    if known is None:
+        axes += [("properties", block.properties)]
     body = axis("values", _values(block))
     for name, labels in axes:
         number = how_many(labels.names, labels.values)
@@ -58,7 +62,7 @@ def block_body(block: Any, unfold: int = 200) -> str:
         body += folded(
             f"gradient for <em>{escape(name)}</em> with shape "
             f"{escape(shape(gradient.values))}",
-            block_body(gradient, unfold),
+            block_body(gradient, unfold, known=len(components)),
         )
     return body
 
@@ -102,7 +106,9 @@ def tensor_body(tensor: Any, share: int = 1) -> str:
     unfold = _FEW if share * len(blocks) > 4 else 200
     used, n_whole = 0, 0
     for row, block in zip(keys[:_WHOLE], blocks[:_WHOLE], strict=True):
-        summary = f"{escape(entry(names, row))}: TensorBlock{escape(block_title(block))}"
+        summary = (
+            f"{escape(entry(names, row))}: TensorBlock{escape(block_title(block))}"
+        )
         part = folded(summary, block_body(block, unfold))
         used += len(part)
         if n_whole and used > _FOR_WHOLE // share:

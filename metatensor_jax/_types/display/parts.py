@@ -112,8 +112,9 @@ def how_many(names: Sequence[str], values: Any) -> str:
 def label_rows(names: Sequence[str], values: Any) -> np.ndarray | None:
     """The entries of labels; None for a leaf that has none."""
     rows = on_host(values)
-    is_table = rows is not None and rows.shape[1:] == (len(names),)
-    return rows if is_table and rows.dtype.kind in "iu" else None
+    if rows is None or rows.shape[1:] != (len(names),) or rows.dtype.kind not in "iu":
+        return None
+    return rows
 
 
 def _runs(rows: np.ndarray) -> list[tuple[list[int] | None, int]]:

@@ -16,7 +16,7 @@ _STEPS = (25, 50, 75, 100)  # per cent
 def _steps(name: str, light: str, dark: str) -> str:
     """Rules for four steps of a colour; the first of each pair for older browsers."""
     return "".join(
-        f".{ROOT} .{name}{i}{{fill:{light};fill:light-dark({light},{dark});"
+        f".{ROOT} .{name}{i}{{stroke:{light};stroke:light-dark({light},{dark});"
         f"opacity:{step / 100:g}}}\n"
         for i, step in enumerate(_STEPS, 1)
     )
@@ -51,7 +51,7 @@ background:rgba(128,128,128,.16)}}
 background:repeating-linear-gradient(135deg,rgba(128,128,128,.3) 0 1px,\
 transparent 1px 5px)}}
 .{ROOT} svg{{display:block;border:1px solid rgba(128,128,128,.4)}}
-.{ROOT} .z{{fill:currentColor;opacity:.04}}
-.{ROOT} path.pad{{fill:currentColor;opacity:.22}}
-.{ROOT} .odd{{fill:#c49a00}}
+.{ROOT} .z{{stroke:currentColor;opacity:.04}}
+.{ROOT} path.pad{{stroke:currentColor;opacity:.22}}
+.{ROOT} .odd{{stroke:#c49a00}}
 {_steps("n", "#2166ac", "#6fb1ff")}{_steps("p", "#b2182b", "#ff7b66")}"""

@@ -23,9 +23,9 @@ def size(n: int) -> str:
 def count(n: int, what: str) -> str:
     """A number of things.
 
-    >>> count(1, "block"), count(2, "block"), count(2, "entry")
-    ('1 block', '2 blocks', '2 entries')
+    >>> count(1, "block"), count(2, "array"), count(2, "entry")
+    ('1 block', '2 arrays', '2 entries')
     """
     if n != 1:
-        what = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+        what = f"{what[:-1]}ies" if what.endswith("ry") else f"{what}s"
     return f"{n} {what}"
