@@ -13,7 +13,7 @@ from typing import Any
 from ..padding import is_padding
 from .arrays import describe_all, n_bytes, on_host, shape
 from .heat import picture
-from .parts import axis, entries, folded, how_many, label_rows, note, page, table_row
+from .parts import axis, entries, folded, how_many, label_rows, note, page
 from .text import block_title, entry, values_of
 from .words import count, size
 
@@ -127,7 +127,8 @@ def _lines(
         return ""
     lines, used = [], 0
     for row, block in zip(keys, blocks, strict=True):
-        line = table_row([*map(str, row), shape(block.values)])
+        cells = [*map(str, row), escape(shape(block.values))]
+        line = f"<tr><td>{'</td><td>'.join(cells)}</td></tr>"
         used += len(line)
         if used > _FOR_LINES // share:
             break

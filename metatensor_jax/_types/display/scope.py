@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +15,7 @@ def in_treescope(short: Callable[[Any], str]) -> Callable[..., Any]:
 
     def __treescope_repr__(self: Any, path: str | None, subtree_renderer: Any) -> Any:  # noqa: N807
         # it has been imported: it is what calls this
-        from treescope import rendering_parts
-
-        return rendering_parts.build_one_line_tree_node(short(self), path)
+        parts = sys.modules["treescope"].rendering_parts
+        return parts.build_one_line_tree_node(short(self), path)
 
     return __treescope_repr__
