@@ -18,7 +18,7 @@ from .text import block_title, entry, values_of
 from .words import count, size
 
 #: blocks that are there as a whole at most, and characters for them and for lines
-_WHOLE, _FOR_WHOLE, _FOR_LINES = 20, 40_000, 45_000
+_WHOLE, _FOR_WHOLE, _FOR_LINES = 20, 40_000, 50_000
 #: entries of labels that unfold in a map of many blocks
 _FEW = 30
 #: pieces of info, and characters of each
