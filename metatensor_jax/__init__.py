@@ -1,4 +1,37 @@
-"""Labelled, block-sparse tensors with stored gradients, for JAX."""
+"""Labelled, block-sparse tensors with stored gradients, for JAX.
+
+    import metatensor_jax as mts
+
+The types, all of them immutable pytrees:
+
+- ``Labels``: rows of integers with named columns, the metadata of an axis
+- ``TensorBlock``: a dense array with labels for each axis, and stored gradients
+- ``TensorMap``: blocks by key
+
+What to do with them:
+
+- operations, by metatensor's names: ``mts.add``, ``mts.sum_over_samples``,
+  ``mts.join``, ``mts.slice``, and the others of ``mts.operations``;
+  ``tensor.keys_to_properties`` and the like; ``mts.map_rows`` and ``mts.move_rows`` for
+  one's own
+- gradients: ``mts.connect_gradients`` lets ``jax.grad`` go through stored ones,
+  ``mts.compute_gradients`` stores those of a function, ``mts.check_gradients`` checks
+- batches that share one compiled program: ``mts.Layout``, ``mts.Store``,
+  ``mts.stack_blocks``
+- files: ``mts.load``, ``mts.save``, and what else there is in ``mts.io``
+- exchange with metatensor, ASE, pandas and others: ``mts.interop``
+- rotations: ``mts.o3``
+- machine learning with Equinox: ``import metatensor_jax.learn``
+- when a function is compiled again: ``mts.explain_retrace``
+
+>>> import metatensor_jax as mts
+>>> samples = mts.Labels(["system", "atom"], [[0, 0], [0, 1], [1, 0]])
+>>> values = np.array([[1.0], [2.0], [5.0]], np.float32)
+>>> block = mts.TensorBlock(values, samples, [], mts.Labels.range("energy", 1))
+>>> energies = mts.TensorMap(mts.Labels.single(), [block])
+>>> mts.sum_over_samples(energies, "atom").block().values[:, 0].tolist()
+[3.0, 5.0]
+"""
 
 from . import (
     autodiff as autodiff,
@@ -273,4 +306,6 @@ _warn_of_wrong_results()
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    # `learn` is there once it is imported
+    learn = ["learn"] if "learn" in globals() else []
+    return [*__all__, *learn, "__version__"]

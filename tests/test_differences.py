@@ -494,13 +494,23 @@ def equality_with_others() -> None:
         assert make(mts) != 3
 
 
-@check("texts of blocks")
+@check("texts of maps")
 def texts() -> None:
     theirs, ours = (with_gradient(lib, [[1.0]], [[2.0]]) for lib in BOTH)
-    assert "gradient for 'x'" in repr(theirs.block().gradient("x"))
-    assert "components: []" in repr(ours.block().gradient("x"))
-    assert moving(core).print(1).endswith("...")
-    assert not moving(mts).print(1).endswith("...")
+    for made in (theirs, ours):
+        gradient = repr(made.block().gradient("x"))
+        assert gradient.startswith("TensorBlock gradient for 'x', with shape (1, 1)\n")
+    assert "values: float64, NumPy" in repr(ours)
+    assert "values: float64, NumPy" in repr(ours.block())
+    assert "float64" not in repr(theirs) + repr(theirs.block())
+    many = [
+        lib.TensorMap(labels(lib, "k", range(9)), blocks)
+        for lib in BOTH
+        for blocks in [[block(lib, [[1.0]]) for _ in range(9)]]
+    ]
+    assert [str(made).endswith("...") for made in many] == [True, False]
+    shown = [str(made).count("=> TensorBlock") for made in many]
+    assert shown == [7, 7]
 
 
 # --- labels --------------------------------------------------------------------------

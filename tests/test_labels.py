@@ -125,7 +125,9 @@ def test_entry() -> None:
     assert (entry["b"], entry[1], entry[-1]) == (-4, -4, -4)
     assert entry.print() == "(a=3, b=-4)"
     assert repr(entry) == "LabelsEntry(a=3, b=-4)"
-    assert "<td>3</td><td>-4</td>" in entry._repr_html_()
+    html = entry._repr_html_()
+    assert "<th>a</th><td>3</td>" in html
+    assert "<th>b</th><td>-4</td>" in html
 
 
 def test_equality_of_entries() -> None:
@@ -564,8 +566,12 @@ def test_print_empty() -> None:
 def test_html() -> None:
     html = Labels("a", [[i] for i in range(25)])._repr_html_()
     assert "<strong>Labels</strong>" in html
-    assert [f"<td>{i}</td>" in html for i in range(25)] == [True] * 20 + [False] * 5
-    assert "... 5 more" in html
+    in_sight, unfolding = html.split("<details>")
+    assert [f"<td>{i}</td>" in in_sight for i in range(25)] == [True] * 12 + [
+        False
+    ] * 13
+    assert all(f"<td>{i}</td>" in unfolding for i in range(25))
+    assert "<summary>13 more</summary>" in unfolding
 
 
 # --- traced labels -------------------------------------------------------------------
@@ -581,7 +587,7 @@ def test_traced_labels() -> None:
     assert labels.entry(1)["b"] == 2
     assert labels.device == jax.devices()[0]
     assert repr(labels) == "Labels\n    [a, b], traced: int32[3,2]"
-    assert "traced: int32[3,2]" in labels._repr_html_()
+    assert "<th>b</th><td>0</td><td>2</td><td>0</td>" in labels._repr_html_()
 
 
 def test_traced_labels_of_numpy() -> None:

@@ -481,24 +481,29 @@ def test_plus_changes_nothing():
 
 def test_print():
     made = tensor((3, 1, 12, 2, 5, 4), (3,))
-    head = "TensorMap with 6 blocks\n    keys: [o3_lambda, center_type]\n    blocks:\n"
+    head = "TensorMap with 6 blocks\n    keys: [o3_lambda, center_type]\n"
+    head += "    values: float32, NumPy\n    blocks:\n"
     rows = [
         f"        {i % 2}  {i // 2} => TensorBlock with shape ({n}, 3, 2)"
         for i, n in enumerate((3, 1, 12, 2, 5, 4))
     ]
     dots = ["        ..."]
     assert made.print(-1) == repr(made) == head + "\n".join(rows)
-    assert made.print(6) == made.print(100) == repr(made)
-    assert made.print(4) == str(made) == head + "\n".join(rows[:2] + dots + rows[-2:])
+    assert made.print(6) == made.print(100) == str(made) == repr(made)
+    assert made.print(4) == head + "\n".join(rows[:2] + dots + rows[-2:])
     assert made.print(5) == head + "\n".join(rows[:3] + dots + rows[-2:])
-    for few in (0, 1, 2):
-        assert made.print(few) == head + "\n".join(rows[:1] + dots + rows[-1:])
+    assert made.print(2) == head + "\n".join(rows[:1] + dots + rows[-1:])
+    assert made.print(1) == head + "\n".join(rows[:1] + dots)
+    assert made.print(0) == head + dots[0]
+    # as many as metatensor
+    many = tensor([1] * 9)
+    assert str(many) == many.print(7) != many.print(8)
 
 
 def test_print_aligns_keys():
     keys = Labels(["a", "b"], [[-10, 3], [5, 100]])
     lines = repr(tensor((1, 1), keys=keys)).splitlines()
-    assert [line.split(" =>")[0] for line in lines[3:]] == [
+    assert [line.split(" =>")[0] for line in lines[4:]] == [
         "        -10    3",
         "          5  100",
     ]

@@ -4,24 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .._types.display import count as count, size as size
 from .._types.labels import Labels
-
-_UNITS = ("kB", "MB", "GB", "TB", "PB", "EB")
-
-
-def size(n: int) -> str:
-    """A number of bytes.
-
-    >>> size(999), size(1500), size(10**10), size(999_999)
-    ('999 B', '1.5 kB', '10.0 GB', '1.0 MB')
-    """
-    if n < 1000:
-        return f"{n} B"
-    number, units = n / 1000, list(_UNITS)
-    while number >= 999.95 and len(units) > 1:
-        number /= 1000
-        units.pop(0)
-    return f"{number:.1f} {units[0]}"
 
 
 def plain(text: str) -> str:
@@ -52,14 +36,3 @@ def names(given: Sequence[str]) -> str:
     ('system, atom', 'no names')
     """
     return ", ".join(given) or "no names"
-
-
-def count(n: int, what: str) -> str:
-    """A number of things.
-
-    >>> count(1, "block"), count(2, "block"), count(2, "entry")
-    ('1 block', '2 blocks', '2 entries')
-    """
-    if n != 1:
-        what = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
-    return f"{n} {what}"

@@ -59,13 +59,15 @@ class TensorBlock:
     ... )
     >>> print(block)
     TensorBlock with shape (3, 2)
+        values: float64, NumPy
         samples: [system]
-        components: []
         properties: [feature]
     """
 
-    __slots__ = ("__weakref__", "_leaves", "_structure")
+    __slots__ = ("__weakref__", "_leaves", "_parameters", "_structure")
 
+    #: what this is a gradient by, of a block that :meth:`gradients` gave: for its text
+    _parameters: Path
     _structure: BlockStructure
     _leaves: tuple[Any, ...]
 
@@ -216,7 +218,9 @@ class TensorBlock:
         start = 1 + (self._structure.samples is None)
         for name, structure in self._structure.gradients:
             stop = start + structure.n_leaves
-            yield name, TensorBlock._unflatten(structure, self._leaves[start:stop])
+            gradient = TensorBlock._unflatten(structure, self._leaves[start:stop])
+            gradient._parameters = (*getattr(self, "_parameters", ()), name)
+            yield name, gradient
             start = stop
 
     def add_gradient(self, parameter: str, gradient: TensorBlock) -> None:
@@ -361,6 +365,8 @@ class TensorBlock:
 
     def _repr_html_(self) -> str:
         return display.block_html(self)
+
+    __treescope_repr__ = display.in_treescope(display.short_block)
 
     # --- methods of other modules ------------------------------------------------
 

@@ -526,6 +526,8 @@ class Labels:
     def _repr_html_(self) -> str:
         return display.labels_html("Labels", self._names, self._values)
 
+    __treescope_repr__ = display.in_treescope(display.short_labels)
+
     if TYPE_CHECKING:  # written, and attached, where the code is: see `io`
 
         def save(self, file: str | PathLike[str] | BinaryIO) -> None: ...

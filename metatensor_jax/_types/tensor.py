@@ -46,6 +46,7 @@ class TensorMap:
     >>> print(tensor)
     TensorMap with 2 blocks
         keys: [center_type]
+        values: float64, NumPy
         blocks:
             1 => TensorBlock with shape (3, 2)
             8 => TensorBlock with shape (3, 2)
@@ -382,13 +383,15 @@ class TensorMap:
         return display.tensor(self, max_keys)
 
     def __str__(self) -> str:
-        return self.print(max_keys=4)
+        return self.print(max_keys=7)  # as many as metatensor
 
     def __repr__(self) -> str:
         return self.print(max_keys=-1)
 
     def _repr_html_(self) -> str:
         return display.tensor_html(self)
+
+    __treescope_repr__ = display.in_treescope(display.short_tensor)
 
 
 def _describe(selection: Selection, kwargs: Mapping[str, int]) -> str:

@@ -15,3 +15,15 @@ from ._check import (
 )
 from ._compute import compute_gradients as compute_gradients
 from ._connect import connect_gradients as connect_gradients
+
+__all__ = [
+    "check_gradients",
+    "compute_gradients",
+    "connect_gradients",
+    "GradientCheck",
+    "GradientReport",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

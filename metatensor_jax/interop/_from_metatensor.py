@@ -47,8 +47,8 @@ def from_metatensor(data: Any, *, copy: bool = False) -> Any:
     ... )
     >>> print(from_metatensor(theirs))
     TensorBlock with shape (2, 1)
+        values: float32, NumPy
         samples: [system]
-        components: []
         properties: [energy]
     """
     reader = _Reader()

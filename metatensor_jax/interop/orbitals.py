@@ -158,6 +158,7 @@ def from_vector(vector: ArrayLike, orbitals: Labels) -> TensorMap:
     >>> from_vector([0.5, 1.0, 2.0, 3.0], orbitals([6], {6: [0, 1]}))
     TensorMap with 2 blocks
         keys: [o3_lambda, center_type]
+        values: float64, NumPy
         blocks:
             0  6 => TensorBlock with shape (1, 1, 1)
             1  6 => TensorBlock with shape (1, 3, 1)

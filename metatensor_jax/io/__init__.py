@@ -12,3 +12,20 @@ from ._mts import (
     save as save,
     save_buffer as save_buffer,
 )
+
+__all__ = [
+    "load",
+    "load_block",
+    "load_block_buffer",
+    "load_block_mmap",
+    "load_buffer",
+    "load_labels",
+    "load_labels_buffer",
+    "load_mmap",
+    "save",
+    "save_buffer",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

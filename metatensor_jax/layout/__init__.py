@@ -18,3 +18,18 @@ from ._on_device import StoreOnDevice as StoreOnDevice
 from ._stacked import StackedMap as StackedMap, stack_blocks as stack_blocks
 from ._store import Store as Store
 from ._writer import StoreWriter as StoreWriter
+
+__all__ = [
+    "stack_blocks",
+    "Folded",
+    "Layout",
+    "PaddedBatch",
+    "StackedMap",
+    "Store",
+    "StoreOnDevice",
+    "StoreWriter",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._types.arrays import aligned, is_jax, read_only
+from .._types.display import in_treescope
+from ._display import folded_html
 
 #: an array begins a cache line, so that JAX can read it where it is
 _LINE = 64
@@ -64,7 +66,6 @@ class Fold(NamedTuple):
         ]
 
 
-@jax.tree_util.register_pytree_node_class
 class Folded:
     """A pytree of arrays as one buffer for each dtype; a pytree itself.
 
@@ -72,6 +73,7 @@ class Folded:
     however small: some 15 µs and 5 µs. A padded batch of many blocks is hundreds of
     them. Give a jitted function the folded batch, and call :meth:`unfold` inside.
 
+    >>> import jax
     >>> from metatensor_jax.layout._folded import fold
     >>> folded = fold({"a": np.ones((2, 3)), "b": np.zeros(4), "c": np.arange(2)})
     >>> len(jax.tree.leaves(folded))
@@ -95,18 +97,19 @@ class Folded:
         arrays = self._fold.arrays(self._buffers)
         return jax.tree.unflatten(self._fold.structure, arrays)
 
-    def tree_flatten(self) -> tuple[tuple[Any, ...], Fold]:
-        """For JAX."""
-        return self._buffers, self._fold
-
-    @classmethod
-    def tree_unflatten(cls, fold: Fold, buffers: Any) -> Folded:
-        """For JAX."""
-        return cls(fold, buffers)
-
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}[{n}]" for name, n in self._fold.sizes)
         return f"Folded({len(self._fold.places)} arrays in {sizes})"
+
+    def _repr_html_(self) -> str:
+        return folded_html(self)
+
+    __treescope_repr__ = in_treescope(repr)
+
+
+jax.tree_util.register_pytree_node(
+    Folded, lambda folded: (folded._buffers, folded._fold), Folded
+)
 
 
 def fold(tree: Any) -> Folded:

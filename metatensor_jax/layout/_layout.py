@@ -15,14 +15,23 @@ import jax
 import numpy as np
 
 from .._types.arrays import Array
+from .._types.display import in_treescope
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.padding import is_padding
 from .._types.structure import MapStructure
 from .._types.tensor import TensorMap
 from ..operations.checks import check_ours, check_type
-from ._capacity import ALONE, BlockRoom, MapRoom, Maps, as_maps, where
+from ._capacity import ALONE, MapRoom, Maps, as_maps, where
 from ._check import check_block, check_has_system
+from ._display import (
+    batch_html,
+    batch_short,
+    batch_text,
+    layout_html,
+    layout_short,
+    layout_text,
+)
 from ._fit import Capacities, declared_rooms, fit_rooms
 from ._folded import Folded, fold
 from ._pad import Numbering, needs, pad_map, unpad_map
@@ -75,6 +84,14 @@ class PaddedBatch:
     def out_samples(self) -> Labels:
         """The systems as labels, the same for all batches: for reductions."""
         return Labels.range(self.system, self.systems.shape[0])
+
+    def __repr__(self) -> str:
+        return batch_text(self)
+
+    def _repr_html_(self) -> str:
+        return batch_html(self)
+
+    __treescope_repr__ = in_treescope(batch_short)
 
 
 @dataclass(frozen=True)
@@ -350,16 +367,15 @@ class Layout:
         return rows
 
     def __str__(self) -> str:
-        """A table: the room for each block, and how much of it is padding."""
-        lines = [
-            f"Layout for {self.systems} systems, {len(self.fractions)} "
-            f"bucket{'s' if len(self.fractions) > 1 else ''}",
-            f"  {'rows of':70}{'room':>20}{'expected':>10}{'padded / real':>15}",
-        ]
-        for name, room in self.rooms.items():
-            for key, path, of_block in room.walk():
-                lines.append(_table_line(where(name, key, path), of_block))
-        return "\n".join(lines)
+        return layout_text(self)
+
+    def __repr__(self) -> str:
+        return layout_text(self, most=40)
+
+    def _repr_html_(self) -> str:
+        return layout_html(self)
+
+    __treescope_repr__ = in_treescope(layout_short)
 
     # --- JSON ------------------------------------------------------------------------
 
@@ -450,12 +466,3 @@ def _check_sizes(systems: int, fractions: tuple[float, ...]) -> None:
         raise MetatensorError(
             f"`buckets` must increase from above 0 to 1, got {fractions}"
         )
-
-
-def _table_line(what: str, room: BlockRoom) -> str:
-    rows = ", ".join(str(n) for n in room.rows)
-    if not room.expected:
-        return f"  {what:70}{rows:>20}"
-    fitting = next((n for n in room.rows if n >= room.expected), room.rows[-1])
-    ratio = fitting / room.expected
-    return f"  {what:70}{rows:>20}{room.expected:>10.0f}{ratio:>15.2f}"

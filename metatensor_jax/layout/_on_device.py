@@ -16,13 +16,13 @@ from ._gather import Recipe, Step
 from ._layout import PaddedBatch
 
 
-@jax.tree_util.register_pytree_node_class
 class StoreOnDevice:
     """All systems of a data set on a device: what :meth:`Store.on_device` gives.
 
     It is a pytree of arrays. Give it to a jitted function, and gather batches there, by
     positions of systems that are data: an epoch is one ``jax.lax.scan``.
 
+    >>> import jax, jax.numpy as jnp
     >>> import metatensor_jax as mts
     >>> samples = Labels(["system", "atom"], [[0, 0], [0, 1], [1, 0], [2, 0]])
     >>> block = mts.TensorBlock(
@@ -93,18 +93,16 @@ class StoreOnDevice:
         ]
         return jax.tree.unflatten(recipe.structure, leaves)
 
-    def tree_flatten(self) -> tuple[Any, Recipe]:
-        """For JAX."""
-        return (self._rows, self._own), self._recipe
-
-    @classmethod
-    def tree_unflatten(cls, recipe: Recipe, leaves: Any) -> StoreOnDevice:
-        """For JAX."""
-        return cls(recipe, *leaves)
-
     def __repr__(self) -> str:
         n = sum(len(rows.values) for rows in self._rows)
         return f"StoreOnDevice of {len(self)} systems, {n} rows"
+
+
+jax.tree_util.register_pytree_node(
+    StoreOnDevice,
+    lambda store: ((store._rows, store._own), store._recipe),
+    lambda recipe, leaves: StoreOnDevice(recipe, *leaves),
+)
 
 
 def _gathered(

@@ -15,12 +15,14 @@ from .._run.functions import combine, partition
 from .._types.arrays import Array, is_jax
 from .._types.block import TensorBlock
 from .._types.conversion import check_not_narrowed
+from .._types.display import in_treescope
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.structure import BlockStructure, MapStructure
 from .._types.tensor import TensorMap
 from ..operations.checks import check_type
 from ..operations.rows import map_rows
+from ._display import stacked_html, stacked_short, stacked_text
 from ._items import items_of
 
 Groups = tuple[tuple[int, ...], ...]
@@ -125,8 +127,12 @@ class StackedMap:
         return len(self._structure.blocks)
 
     def __repr__(self) -> str:
-        shapes = [tuple(np.shape(leaves[0])) for leaves in self._leaves]
-        return f"StackedMap with {len(self)} blocks in arrays of shape {shapes}"
+        return stacked_text(self)
+
+    def _repr_html_(self) -> str:
+        return stacked_html(self)
+
+    __treescope_repr__ = in_treescope(stacked_short)
 
     def unstack(self) -> TensorMap:
         """The map, with an array for each block."""

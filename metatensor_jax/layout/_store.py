@@ -12,6 +12,7 @@ import numpy as np
 
 from .._types.arrays import Device, read_only
 from .._types.conversion import check_not_narrowed
+from .._types.display import in_treescope
 from .._types.entry import as_int32
 from .._types.errors import MetatensorError
 from .._types.structure import MapStructure
@@ -19,7 +20,6 @@ from .._types.tensor import TensorMap
 from ..io import load
 from ..io._atomic import AnyPath, as_path
 from ._capacity import (
-    ALONE,
     MapRoom,
     Maps,
     all_systems,
@@ -28,6 +28,7 @@ from ._capacity import (
     where,
 )
 from ._check import check_block
+from ._display import store_html, store_short, store_text
 from ._fit import Rule, room_of
 from ._flat import Rows, flat_rows, traced
 from ._folded import Folded
@@ -58,7 +59,7 @@ class Store:
     >>> store = Store.from_maps(TensorMap(mts.Labels.single(), [block]))
     >>> store
     Store of 3 systems
-        1 block, 4 rows, 0.1 kB
+        1 block, 4 rows, 96 B
     >>> layout = store.layout(systems=2)
     >>> batch = store.batch([2, 0], layout)
     >>> batch.systems.tolist(), batch.tensors.block().values[:, 0].tolist()
@@ -218,14 +219,12 @@ class Store:
         return len(self._systems)
 
     def __repr__(self) -> str:
-        n_blocks = sum(map(len, self._rows.values()))
-        n_rows = sum(len(of[0].values) for rows in self._rows.values() for of in rows)
-        of_maps = "" if self.names == [ALONE] else f" with the maps {self.names}"
-        blocks = "block" if n_blocks == 1 else "blocks"
-        return (
-            f"Store of {len(self)} systems{of_maps}\n    {n_blocks} {blocks}, "
-            f"{n_rows} rows, {_size(self.nbytes)}"
-        )
+        return store_text(self)
+
+    def _repr_html_(self) -> str:
+        return store_html(self)
+
+    __treescope_repr__ = in_treescope(store_short)
 
     # --- batches -------------------------------------------------------------------
 
@@ -368,13 +367,3 @@ class Store:
         return [
             rows for blocks in self._rows.values() for block in blocks for rows in block
         ]
-
-
-# --- how -----------------------------------------------------------------------------
-
-
-def _size(n_bytes: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if n_bytes >= size:
-            return f"{n_bytes / size:.1f} {unit}"
-    return f"{n_bytes / 1e3:.1f} kB"

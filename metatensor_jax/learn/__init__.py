@@ -26,3 +26,30 @@ from .nn import (
     Standardize as Standardize,
     trainable as trainable,
 )
+
+__all__ = [
+    "data",
+    "errors",
+    "fit",
+    "huber",
+    "load",
+    "mean_absolute",
+    "mean_squared",
+    "nn",
+    "save",
+    "trainable",
+    "Buffer",
+    "DataLoader",
+    "Dataset",
+    "Epoch",
+    "Fitted",
+    "IndexedDataset",
+    "Linear",
+    "ModuleMap",
+    "StackedModules",
+    "Standardize",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -36,3 +36,7 @@ __all__ = [
     "spherical_to_cartesian",
     "wigner_d",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

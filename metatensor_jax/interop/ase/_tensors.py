@@ -84,6 +84,7 @@ def tensors(
     >>> spherical
     TensorMap with 2 blocks
         keys: [o3_lambda, o3_sigma]
+        values: float64, NumPy
         blocks:
             0  1 => TensorBlock with shape (1, 1, 1)
             2  1 => TensorBlock with shape (1, 5, 1)

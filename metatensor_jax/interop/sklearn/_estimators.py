@@ -43,6 +43,7 @@ class EstimatorMap(BaseEstimator):
     >>> model.predict(TensorMap(keys, [features]))
     TensorMap with 1 block
         keys: [center_type]
+        values: float64, NumPy
         blocks:
             1 => TensorBlock with shape (3, 1)
     """

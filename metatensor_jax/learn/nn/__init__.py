@@ -21,6 +21,32 @@ from ._sequential import Sequential as Sequential
 from ._stacked import StackedModules as StackedModules
 from ._standardize import Standardize as Standardize
 
+__all__ = [
+    "trainable",
+    "Buffer",
+    "EquivariantLinear",
+    "EquivariantTransformation",
+    "InvariantLayerNorm",
+    "InvariantReLU",
+    "InvariantSiLU",
+    "InvariantTanh",
+    "LayerNorm",
+    "Linear",
+    "ModuleMap",
+    "ReLU",
+    "RowModule",
+    "Sequential",
+    "SiLU",
+    "StackedModules",
+    "Standardize",
+    "Tanh",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 if not TYPE_CHECKING:  # where all names would be known
 
     def __getattr__(name: str) -> object:

@@ -63,6 +63,7 @@ class ModuleMap(eqx.Module):
     >>> ModuleMap(tensor.keys, modules)(tensor)
     TensorMap with 2 blocks
         keys: [center_type]
+        values: float32, JAX
         blocks:
             1 => TensorBlock with shape (4, 2)
             8 => TensorBlock with shape (4, 2)

@@ -43,8 +43,8 @@ class Sequential(MapModule):
     ... )
     >>> model(tensor).block()
     TensorBlock with shape (4, 1)
+        values: float32, JAX
         samples: [sample]
-        components: []
         properties: [energy]
     """
 
