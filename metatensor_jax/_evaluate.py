@@ -42,10 +42,23 @@ def evaluate(
         else:
             structure, leaves = None, list(map(native, x))
         arrays += leaves
-        specs = tuple([Spec(leaf.shape, leaf.dtype) for leaf in leaves])
-        parts.append((structure, specs))
+        if structure is None or structure.is_static:
+            specs = [Spec(leaf.shape, leaf.dtype) for leaf in leaves]
+        else:
+            specs = _with_shared(list(leaves))
+        parts.append((structure, tuple(specs)))
     plan = plan_for(planner, tuple(parts), tuple(options.items()))
     return _filled(plan, run(plan.program, arrays, given))
+
+
+def _with_shared(leaves: list[Any]) -> list[Spec]:
+    """Specs that say which arrays are there twice: traced labels of several blocks."""
+    first: dict[int, int] = {}
+    specs = []
+    for i, leaf in enumerate(leaves):
+        at = first.setdefault(id(leaf), i)
+        specs.append(Spec(leaf.shape, leaf.dtype, None if at == i else at))
+    return specs
 
 
 def as_map(block: TensorBlock) -> TensorMap:

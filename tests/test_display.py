@@ -6,7 +6,6 @@ import inspect
 import re
 import subprocess
 import sys
-import time
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -330,7 +329,7 @@ def test_names_can_be_anything() -> None:
         assert name in html(x).text or HOSTILE in unescape(html(x).text)
 
 
-def test_a_large_map_is_small_and_quick() -> None:
+def test_a_large_map_is_small() -> None:
     large = {"positions": Gradient((3,)), "cell": Gradient((3, 3))}
     keys = Labels(
         ["o3_lambda", "o3_sigma", "center_type", "neighbor_type"],
@@ -341,12 +340,6 @@ def test_a_large_map_is_small_and_quick() -> None:
         text = shown._repr_html_()
         assert len(text.encode()) < 100_000
         Checker(text)
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            shown._repr_html_()
-            times.append(time.perf_counter() - start)
-        assert min(times) < 0.05
     assert "(o3_lambda=0, o3_sigma=1, center_type=0, neighbor_type=0)" in text
     n_whole = text.count("<summary>(o3_lambda=")
     assert f"<summary>{1000 - n_whole} more blocks, without" in text
@@ -429,9 +422,7 @@ def test_pictures_of_what_is_odd() -> None:
 def test_pictures_of_much() -> None:
     values = np.zeros((20_000, 1_000), "f4")
     values[:10_000] = 2.0
-    start = time.perf_counter()
     made = picture(values)
-    assert time.perf_counter() - start < 1.0
     assert made is not None
     assert made.codes.shape == (16, 16)
     assert (made.codes[:8] == 4).all()

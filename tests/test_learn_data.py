@@ -206,7 +206,8 @@ def test_batches_of_a_store(n_workers: int) -> None:
         expected = [STORE.batch(x, loader.layout) for x in plan.batches(epoch)]
         for one, other in zip(loader, expected, strict=True):
             assert_same(one, other)
-    assert loader.state() == {"epoch": 2 - (n_workers > 0), "step": 0, "seed": 1}
+    state = loader.state()
+    assert (state["epoch"], state["step"]) == (2 - (n_workers > 0), 0)
 
 
 @needs_grain
@@ -228,10 +229,73 @@ def test_it_goes_on_where_it_was() -> None:
         other = DataLoader(STORE, **options)
         other.restore(loader.state())
         assert before + numbers(other, 16 - stop) == whole
-    with pytest.raises(
-        MetatensorError, match="order of seed 2, this loader has seed 0"
+    for other, name in (
+        (DataLoader(STORE, **{**options, "seed": 0}), "seed was 2"),
+        (DataLoader(STORE, **{**options, "batch_size": 4}), "batch_size was 3"),
+        (DataLoader(STORE, **{**options, "shuffle": False}), "shuffle was True"),
     ):
-        DataLoader(STORE).restore(loader.state())
+        with pytest.raises(MetatensorError, match=f"its {name}"):
+            other.restore(loader.state())
+    with pytest.raises(MetatensorError, match="at batch 99, but an epoch has 7"):
+        DataLoader(STORE, **options).restore(loader.state() | {"step": 99})
+
+
+@needs_grain
+def test_each_for_is_an_epoch() -> None:
+    def numbers(batches: Any) -> list[list[int]]:
+        return [one.systems.tolist() for one in batches]
+
+    options = {"batch_size": 8, "shuffle": True}
+    loader = DataLoader(STORE, **options)
+    epochs = [numbers(DataLoader(STORE, **options)(i)) for i in range(3)]
+    assert [len(x) for x in epochs] == [3, 3, 3]
+    pairs = zip(loader, loader, strict=True)
+    both = [(a.systems.tolist(), b.systems.tolist()) for a, b in pairs]
+    assert both == [(x, x) for x in epochs[0]]
+    for one in loader:
+        assert one.systems.tolist() == epochs[1][0]
+        break
+    assert numbers(loader) == epochs[2]
+    assert numbers(loader(1)) == epochs[1]
+
+
+@needs_grain
+def test_processes_have_the_same_layouts() -> None:
+    """Also with a budget, and where one of them has smaller batches."""
+    options = {"batch_size": 6, "budget": 12, "sizes": "positions", "shuffle": True}
+    loaders = [DataLoader(STORE, **options, shard=(i, 2)) for i in range(2)]
+    for _ in range(3):
+        for loader in loaders:
+            list(loader)
+        assert loaders[0].layout == loaders[1].layout
+    again = DataLoader(STORE, **options, shard=(0, 2))
+    again.restore(loaders[0].state())
+    assert again.layout == loaders[0].layout
+
+
+@needs_grain
+def test_fit_goes_on_with_the_batches_of_its_epoch(tmp_path: Any) -> None:
+    import equinox as eqx
+    import optax
+
+    from metatensor_jax import learn
+
+    def loss(model: Any, batch: Any) -> Any:
+        values = batch["positions"].block().values[..., 0].sum(axis=1, keepdims=True)
+        return jnp.mean(jax.vmap(model)(values) ** 2)
+
+    def train(name: str, epochs: int) -> Any:
+        loader = DataLoader(STORE, batch_size=4, shuffle=True)
+        model = eqx.nn.Linear(1, 1, key=jax.random.key(0))
+        options = {"epochs": epochs, "checkpoints": learn.Checkpoints(tmp_path / name)}
+        return learn.fit(
+            model, loader, loss, optax.adam(0.1), progress=False, **options
+        )
+
+    train("a", 2)
+    halves, whole = train("a", 4), train("b", 4)
+    assert [x.loss for x in halves.history] == [x.loss for x in whole.history]
+    assert len({x.loss for x in whole.history}) == 4
 
 
 @needs_grain

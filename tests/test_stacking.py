@@ -574,3 +574,57 @@ def test_the_items_of_an_array_are_compiled_as_one() -> None:
     np.testing.assert_array_equal(tangents[7], 2 * array[7])
     of_all = jax.grad(lambda x: sum(i * y.sum() for i, y in enumerate(items_of(x))))
     np.testing.assert_array_equal(of_all(array)[:, 0], np.arange(30))
+
+
+class Counts(eqx.Module):
+    """A module with a state: how often it was called."""
+
+    index: eqx.nn.StateIndex
+
+    def __init__(self) -> None:
+        self.index = eqx.nn.StateIndex(jnp.zeros(()))
+
+    def __call__(self, row: jax.Array, state: Any) -> Any:
+        n = state.get(self.index)
+        return row * (1 + n), state.set(self.index, n + 1)
+
+
+def test_many_modules_with_a_state_have_their_own() -> None:
+    keys = mts.Labels.range("key", MANY)
+    x = mts.TensorMap(keys, [mts.block_from_array(np.ones((1, 2), "f4"))] * MANY)
+    for make in (
+        lambda: ModuleMap(keys, [Counts() for _ in range(MANY)]),
+        lambda: ModuleMap.from_module(keys, Counts()),
+    ):
+        model, state = eqx.nn.make_with_state(make)()
+        assert isinstance(model.modules, list)
+        y, _ = model(x, state)
+        assert float(y.block(key=0).values[0, 0]) == 1.0
+    assert isinstance(ModuleMap(keys, [jnp.sin] * MANY).modules, StackedModules)
+
+
+def test_the_modules_of_an_ensemble_are_those_of_its_members() -> None:
+    keys = mts.Labels.range("key", MANY)
+
+    def make(key: jax.Array) -> ModuleMap:
+        return Linear(keys, 3, 2, key=key).module_map
+
+    ensemble = eqx.filter_vmap(make)(jax.random.split(jax.random.key(0), 4))
+    for call in (lambda: ensemble.modules[0], lambda: list(ensemble.modules)):
+        with pytest.raises(mts.MetatensorError, match="take one model of an ensemble"):
+            call()
+    arrays, static = eqx.partition(ensemble, eqx.is_array)
+    one = eqx.combine(jax.tree.map(lambda x: x[1], arrays), static)
+    assert one.modules[0].weight.shape == (2, 3)
+
+
+def test_another_module_in_one_place() -> None:
+    modules = StackedModules(layers_of([(2, 3)] * 4))
+    other = layers_of([(2, 3)])[0]
+    changed = modules.with_module(
+        2, eqx.tree_at(lambda m: m.bias, other, other.bias + 7)
+    )
+    assert_same(list(changed)[:2], list(modules)[:2])
+    np.testing.assert_array_equal(changed[2].bias, other.bias + 7)
+    with pytest.raises(mts.MetatensorError, match="differs from the one"):
+        modules.with_module(2, layers_of([(3, 3)])[0])

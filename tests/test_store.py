@@ -343,3 +343,47 @@ def test_energy_labels_are_kept() -> None:
     block = Store.from_maps(DATA).maps([0])["energies"].block()
     assert isinstance(block, TensorBlock)
     assert block.properties == ENERGY
+
+
+def test_positions_on_the_device_are_looked_at_where_they_are_known() -> None:
+    store = Store.from_maps(DATA)
+    placed = store.on_device(store.layout(systems=2))
+    for bad, kind, message in (
+        ([9], IndexError, "no system at 9"),
+        ([0, -2], IndexError, "no system at -2"),
+        ([1, 1], MetatensorError, "is there twice"),
+        ([0.7], TypeError, "not float64"),
+        (np.array([True, False]), TypeError, "not bool"),
+        ([0, 1, 2], MetatensorError, "at most 2 positions"),
+    ):
+        with pytest.raises(kind, match=message):
+            placed.batch(bad)
+
+
+def test_systems_without_rows() -> None:
+    """Nothing says that they are there, unless somebody does."""
+    store = Store.from_maps(DATA, systems=[9, 0, 3, 4, 7])
+    assert store.systems.tolist() == [0, 3, 4, 7, 9]
+    assert store.counts().tolist()[0] == 0
+    layout = store.layout(systems=2)
+    assert store.batch([0, 1], layout).systems.tolist() == [0, 3]
+    for systems in ([3, 4, 7], [3, 3, 4, 7, 9]):
+        with pytest.raises(MetatensorError, match="the numbers of all systems"):
+            Store.from_maps(DATA, systems=systems)
+
+
+def test_maps_without_blocks() -> None:
+    nothing = mts.TensorMap(Labels.empty("key"), [])
+    data = DATA | {"nothing": nothing}
+    store = Store.from_maps(data)
+    layout = store.layout(systems=2)
+    expected = layout.pad(cut_out(DATA, NUMBERS[:2]) | {"nothing": nothing})
+    actual = store.batch([0, 1], layout)
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+
+
+def test_batches_are_as_large_as_their_layout() -> None:
+    with pytest.raises(MetatensorError, match="a batch has 3 systems"):
+        Store.from_maps(DATA).layout(2, batches=[[0, 1, 2]])
+    with pytest.raises(TypeError, match=r"must be a whole number, not 2\.5"):
+        Store.from_maps(DATA).layout(2.5)  # type: ignore[arg-type]

@@ -82,6 +82,12 @@ def test_numbers_of_their_own(tmp_path: Path) -> None:
         assert [writer.append(items[0], 7), writer.append(items[1])] == [7, 8]
         with pytest.raises(MetatensorError, match="8 would follow 8"):
             writer.append(items[2], 8)
+        with pytest.raises(MetatensorError, match="must fit into 32 bits"):
+            writer.append(items[2], 2**31)
+        with pytest.raises(TypeError):
+            writer.append(items[2], 9.5)  # type: ignore[arg-type]
+    with pytest.raises(MetatensorError, match="is closed"):
+        writer.append(items[2])
     store = Store.open(tmp_path / "store")
     assert store.systems.tolist() == [7, 8]
     assert store.maps([0])["energies"].block().samples.values.tolist() == [[7]]
@@ -376,3 +382,19 @@ def test_structures_as_they_are_read(tmp_path: Path) -> None:
     files = [tmp_path / f"{i}.mts" for i in range(3)]
     loaded = Store.write(tmp_path / "other", files)
     mts.allclose_raise(loaded.maps(range(3)), whole)
+
+
+def test_paths_that_are_relative_stay_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    items = each_system()
+    with StoreWriter("store") as writer:
+        writer.append(items[3])
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        writer.append(items[0])  # with a new key
+    monkeypatch.chdir(tmp_path)
+    packed = pickle.dumps(Store.open("store"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(pickle.loads(packed)) == 2

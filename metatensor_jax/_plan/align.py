@@ -10,7 +10,7 @@ from .._run import traced
 from .._types.errors import NotEqualError
 from .._types.labels import Labels
 from .draft import Draft, Index, compute
-from .rows import merge, moved_labels
+from .rows import are_same, merge, moved_labels
 
 
 def align(name: str, gradients: Sequence[Draft]) -> tuple[list[Draft], Labels]:
@@ -22,7 +22,7 @@ def align(name: str, gradients: Sequence[Draft]) -> tuple[list[Draft], Labels]:
                 f"gradients with respect to '{name}' should have the same sample names "
                 f"in all inputs, but they have {samples.names} and {x.samples.names}"
             )
-    if all(x.samples is samples or _are_same(x.samples, samples) for x in gradients):
+    if all(are_same(x.samples, samples) for x in gradients):
         return list(gradients), samples
     if not all(x.samples.is_static for x in gradients):
         places, samples = merge([x.samples for x in gradients])
@@ -32,12 +32,6 @@ def align(name: str, gradients: Sequence[Draft]) -> tuple[list[Draft], Labels]:
         places = [samples.select(x.samples) for x in gradients]
     pairs = zip(gradients, places, strict=True)
     return [_spread(x, at, samples) for x, at in pairs], samples
-
-
-def _are_same(a: Labels, b: Labels) -> bool:
-    if a.is_static and b.is_static:
-        return a == b
-    return a.values is b.values  # the same data
 
 
 def _spread(x: Draft, places: Index, samples: Labels) -> Draft:

@@ -20,10 +20,15 @@ from .draft import DraftMap, draft_map
 
 
 class Spec(NamedTuple):
-    """All that a planner knows of an array."""
+    """All that a planner knows of an array.
+
+    :param same_as: the number of the first array of this input that is the same object,
+        if that is another one: traced labels that several blocks share
+    """
 
     shape: tuple[int, ...]
     dtype: Any
+    same_as: int | None = None
 
 
 #: the static half of a map and its arrays, or arrays alone
@@ -49,9 +54,12 @@ def make_plan(
 
     :param planner: takes drafts of maps, or nodes for arrays alone, and options by name
     """
-    data, drafts = [], []
+    data: list[Node] = []
+    drafts = []
     for structure, specs in inputs:
-        nodes = [Node(spec.shape, spec.dtype) for spec in specs]
+        nodes: list[Node] = []
+        for shape, dtype, same_as in specs:
+            nodes.append(Node(shape, dtype) if same_as is None else nodes[same_as])
         data += nodes
         drafts.append(nodes if structure is None else draft_map(structure, iter(nodes)))
     result = planner(*drafts, **dict(options))

@@ -22,6 +22,15 @@ def values_of(labels: Labels) -> Node:
     return constant(labels.values)
 
 
+def are_same(a: Labels, b: Labels) -> bool:
+    """Are these the same labels, as far as a planner can know?"""
+    if a is b:
+        return True
+    if a.is_static and b.is_static:
+        return a == b
+    return a.values is b.values  # the same data
+
+
 def traced_labels(names: tuple[str, ...], values: Node) -> Labels:
     """Labels whose values are data."""
     return Labels._make(names, values, static=False)

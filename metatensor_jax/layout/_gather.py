@@ -79,19 +79,22 @@ class Filling:
         self._layout = layout
         self.rows: list[Rows] = []
         steps: list[Step] = []
-        order, own_rows = {}, {}
+        order: dict[str, list[int]] = {}
+        own_rows: dict[str, list[int]] = {}
         for name in sorted(layout.rooms):
             room, structure = layout.rooms[name], structures[name]
             check_same_kind(structure.info, dtypes[name], room)
             order[name] = _order(name, room.keys, structure.keys)
             alone = all(b.sample_names == (layout.system,) for b in room.blocks)
+            if alone:
+                own_rows[name] = []
             for at, key, block in zip(order[name], room.keys, room.blocks, strict=True):
                 what, there = where(name, key.print()), None
                 if at >= 0:
                     check_same_room(what, block.structure(), structure.blocks[at])
                     there = iter(rows[name][at])
                 if alone:
-                    own_rows.setdefault(name, []).append(len(steps))
+                    own_rows[name].append(len(steps))
                 for step in _steps(
                     what, block, layout.system, room.dtype, alone, len(steps)
                 ):

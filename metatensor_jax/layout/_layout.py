@@ -447,6 +447,8 @@ def bucket_sizes(
     systems: int, buckets: int | Sequence[float], headroom: float
 ) -> tuple[float, ...]:
     """The size of each bucket, relative to the largest."""
+    if not isinstance(systems, (int, np.integer)):
+        raise TypeError(f"`systems` must be a whole number, not {systems!r}")
     if isinstance(buckets, int):
         if buckets < 1:
             raise MetatensorError(f"`buckets` must be at least 1, not {buckets}")

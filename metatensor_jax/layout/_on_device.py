@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._types.arrays import is_tracer
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from ._flat import Rows
@@ -54,10 +55,13 @@ class StoreOnDevice:
 
         :param indices: positions of systems, at most as many as the layout is for, each
             of them once; -1 for none. They can be traced.
-        :raises MetatensorError: more systems
+        :raises MetatensorError: more systems; and if they are not traced, a system that
+            is there twice
+        :raises IndexError: if they are not traced, a position that there is not
+        :raises TypeError: what is no integer
         """
         recipe, n = self._recipe, self._recipe.n_systems
-        indices = jnp.asarray(indices, jnp.int32)
+        indices = _checked(indices, len(self))
         if indices.ndim != 1 or indices.shape[0] > n:
             raise MetatensorError(
                 f"`indices` must be at most {n} positions, as many as the layout is "
@@ -103,6 +107,26 @@ jax.tree_util.register_pytree_node(
     lambda store: ((store._rows, store._own), store._recipe),
     lambda recipe, leaves: StoreOnDevice(recipe, *leaves),
 )
+
+
+def _checked(indices: Any, n_systems: int) -> jax.Array:
+    """Positions of systems; what is traced can not be looked at."""
+    if not is_tracer(indices):
+        known = np.asarray(indices)
+        known = known.astype(np.int32) if known.size == 0 else known
+        if known.dtype.kind in "iu" and known.size:
+            if known.max() >= n_systems or known.min() < -1:
+                raise IndexError(
+                    f"there are {n_systems} systems, no system at "
+                    f"{known.max() if known.max() >= n_systems else known.min()}"
+                )
+            there = known[known >= 0]
+            if len(np.unique(there)) < len(there):
+                raise MetatensorError(f"a system is there twice in {known.tolist()}")
+        indices = known
+    if not np.issubdtype(indices.dtype, np.integer):
+        raise TypeError(f"`indices` must be positions of systems, not {indices.dtype}")
+    return jnp.asarray(indices, jnp.int32)
 
 
 def _gathered(

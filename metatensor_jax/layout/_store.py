@@ -85,6 +85,7 @@ class Store:
         cls,
         maps: Sequence[TensorMap | Maps] | TensorMap | Maps,
         *,
+        systems: Sequence[int] | None = None,
         system: str = "system",
     ) -> Store:
         """Put a data set into a store.
@@ -93,6 +94,8 @@ class Store:
             which each has some of the systems. If systems of a list have the same
             number, as when they were computed one by one, each item must be one system,
             and its number becomes its position in the list.
+        :param systems: the numbers of all systems, if some have no rows in any map; of
+            the others it is known from their rows
         :param system: the sample dimension that tells systems apart
         :raises MetatensorError: samples without the dimension ``system``, gradient rows
             that name another system than their sample, labels that are
@@ -103,7 +106,9 @@ class Store:
         for name, tensor in whole.items():
             for key, block in tensor.items():
                 check_block(where(name, key.print()), block, system)
-        systems = all_systems(whole.values(), system)
+        numbers = all_systems(whole.values(), system)
+        if systems is not None:
+            numbers = _all_of(as_int32(list(systems)), numbers)
         structures, rows, dtypes = {}, {}, {}
         for name, tensor in whole.items():
             blocks = [traced(block._structure) for block in tensor]
@@ -111,12 +116,12 @@ class Store:
                 tensor.keys, tuple(blocks), tensor._structure.info
             )
             rows[name] = [
-                list(flat_rows(block, at, len(systems)))
+                list(flat_rows(block, at, len(numbers)))
                 for block in tensor
-                for at in [np.searchsorted(systems, systems_of(block, system))]
+                for at in [np.searchsorted(numbers, systems_of(block, system))]
             ]
             dtypes[name] = str(tensor.dtype) if len(tensor) else "float32"
-        return cls(systems, structures, rows, dtypes, system)
+        return cls(numbers, structures, rows, dtypes, system)
 
     @classmethod
     def open(cls, path: AnyPath) -> Store:
@@ -130,7 +135,7 @@ class Store:
         It warns if an entry is not complete, because the process that wrote it was
         killed; the store has all systems before it.
         """
-        folder = as_path(path)
+        folder = as_path(path).absolute()  # wherever the process goes
         store = cls(*read_all(folder))
         store._folder = folder
         return store
@@ -247,6 +252,11 @@ class Store:
         fractions = bucket_sizes(systems, buckets, headroom)
         n_units = min(systems, len(self))
         known = None if batches is None else [self._positions(x) for x in batches]
+        largest = max(map(len, known or []), default=0)
+        if largest > systems:
+            raise MetatensorError(
+                f"a batch has {largest} systems, but `systems` is {systems}"
+            )
         rule = Rule(
             len(self), n_units, fractions, self._system, systems, headroom, known
         )
@@ -367,3 +377,15 @@ class Store:
         return [
             rows for blocks in self._rows.values() for block in blocks for rows in block
         ]
+
+
+def _all_of(given: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """The numbers that are given, in ascending order; they have all that were found."""
+    numbers = np.unique(given)
+    missing = np.setdiff1d(found, numbers)
+    if len(missing) or len(numbers) < len(given):
+        raise MetatensorError(
+            "`systems` must be the numbers of all systems, each of them once, but they "
+            f"lack {missing.tolist()}, and {len(given) - len(numbers)} are there twice"
+        )
+    return numbers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from io import FileIO
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._types.block import TensorBlock
+from .._types.entry import INT32
 from .._types.errors import MetatensorError
 from .._types.tensor import TensorMap
 from ..io._atomic import AnyPath, as_path
@@ -59,7 +61,7 @@ class StoreWriter:
     """
 
     def __init__(self, path: AnyPath, *, system: str = "system") -> None:
-        self._folder = as_path(path)
+        self._folder = as_path(path).absolute()  # wherever the process goes
         self._files: dict[str, FileIO] = {}
         self._ends: dict[str, int] = {}
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +120,13 @@ class StoreWriter:
             properties, components or gradients than those before
         """
         maps = as_maps(maps)
-        number = self._last + 1 if number is None else int(number)
+        if self._index.closed:
+            raise MetatensorError(f"this writer of '{self._folder}' is closed")
+        number = self._last + 1 if number is None else operator.index(number)
+        if not -INT32.max <= number <= INT32.max:
+            raise MetatensorError(
+                f"the number of a system must fit into 32 bits, got {number}"
+            )
         if number <= self._last:
             raise MetatensorError(
                 f"systems come in ascending order of their numbers, but {number} would "

@@ -28,6 +28,12 @@ from .nn import (
 )
 
 __all__ = [
+    "metadata",
+    "featurize",
+    "check_metadata",
+    "Restored",
+    "Parts",
+    "Checkpoints",
     "data",
     "errors",
     "fit",

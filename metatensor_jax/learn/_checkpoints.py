@@ -65,7 +65,7 @@ class Checkpoints:
             raise MetatensorError(f"`keep` must be at least 1, not {keep}")
         if best not in ("min", "max", None):
             raise MetatensorError(f"`best` must be 'min', 'max' or None, not {best!r}")
-        self.folder: Path = as_path(folder)
+        self.folder: Path = as_path(folder).absolute()
         self._keep, self._best = keep, best
         self._damaged: set[Path] = set()
 

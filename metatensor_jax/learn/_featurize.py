@@ -133,6 +133,10 @@ def _compute(function: Features, frames: list[Any], number: int, parts: Parts) -
             "the function must give a TensorMap, or a dict of TensorMaps by name, not "
             f"{type_of(wrong[0])}"
         )
+    if ALONE in maps and len(maps) > 1:
+        raise MetatensorError(
+            f"maps by name have names that are not empty, got {sorted(maps)}"
+        )
     own = manifest.frames_of(number)
     numbered = {k: _numbered(x, manifest.system, own) for k, x in maps.items()}
     parts._write(number, numbered)

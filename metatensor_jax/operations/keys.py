@@ -28,7 +28,7 @@ from .._plan.map import plan_map
 from .._plan.move import Piece, plan_move
 from .._plan.once import Once
 from .._plan.push import RowFunction
-from .._plan.rows import append_columns, end_to_end
+from .._plan.rows import append_columns, are_same, end_to_end
 from .._plan.take import plan_take_columns
 from .._run.elements import MergeIntoLast
 from .._types.attach import attach
@@ -303,7 +303,7 @@ def _with_entries(parts: Sequence[Labels], entries: Labels) -> Labels:
 def _all_samples(of_blocks: Sequence[Labels], sort_samples: bool) -> _Placed:
     """The samples of all blocks, for columns side by side."""
     first = of_blocks[0]
-    if all(labels is first or labels == first for labels in of_blocks[1:]):
+    if all(are_same(labels, first) for labels in of_blocks[1:]):
         places = [None] * len(of_blocks)
         if not (sort_samples and first.is_static) or is_increasing(first.values):
             return first, places

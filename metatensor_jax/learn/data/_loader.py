@@ -17,10 +17,11 @@ from ._plan import Plan
 class DataLoader:
     """The batches of a data set, epoch after epoch. Needs the extra ``data`` (Grain).
 
-    Each ``for batch in loader`` is one epoch. A batch is loaded as a whole, ahead of
-    the step that needs it, by a thread or by other processes. The order of systems
-    depends on the seed and the epoch alone, so that a run can go on where it was: see
-    :meth:`state`.
+    Each ``for batch in loader`` is an epoch, the next one, also if the one before was
+    left by ``break``; ``loader(epoch)`` is the one of this number. A batch is loaded as
+    a whole, ahead of the step that needs it, by a thread or by other processes. The
+    order of systems depends on the seed and the epoch alone, so that a run can go on
+    where it was: see :meth:`state`.
 
     :param dataset: a :class:`~metatensor_jax.Store`, whose batches are gathered and
         padded; or a :class:`Dataset` (or any sequence), whose samples are joined
@@ -57,8 +58,8 @@ class DataLoader:
     >>> loader = DataLoader(store, batch_size=2)
     >>> [batch.systems.tolist() for batch in loader][:2]
     [[0, 1], [2, 3]]
-    >>> len(loader), loader.state()
-    (3, {'epoch': 1, 'step': 0, 'seed': 0})
+    >>> len(loader), loader.state()["epoch"], loader.state()["step"]
+    (3, 1, 0)
     """
 
     def __init__(
@@ -96,7 +97,8 @@ class DataLoader:
         )
         self._grows, self._folds = grow, fold
         self._prefetch, self._workers = prefetch, num_workers
-        self._epoch = self._step = self._n_grown = 0
+        self._epoch = self._step = self._n_grown = self._grown_until = 0
+        self._goes_on = False  # in the middle of an epoch
         if layout is None and isinstance(dataset, Store):
             layout, self._grows = self._own_layout(dataset), grow or budget is not None
         self._layout = layout
@@ -106,7 +108,8 @@ class DataLoader:
         if self._plan.budget is None:
             return store.layout(n)
         # other batches are a little larger
-        return store.layout(n, batches=self._plan.batches(0), headroom=1.1)
+        batches = self._plan.all_batches(0)  # so that all processes have the same
+        return store.layout(n, batches=batches, headroom=1.1)
 
     # --- where it is ---------------------------------------------------------------
 
@@ -120,41 +123,92 @@ class DataLoader:
         """How often the layout became larger: so many times more, programs compile."""
         return self._n_grown
 
-    def state(self) -> dict[str, int]:
-        """Which batch comes next: plain numbers, to be saved with a model."""
-        return {"epoch": self._epoch, "step": self._step, "seed": self._plan.seed}
+    def state(self) -> dict[str, int | bool | None]:
+        """Which batch comes next: plain values, to be saved with a model.
 
-    def restore(self, state: Mapping[str, int]) -> None:
-        """Go on with the batch that comes next by :meth:`state`.
-
-        :raises MetatensorError: another seed
+        It is the one that follows the last batch that was given, by the ``for`` that
+        began last.
         """
-        if state["seed"] != self._plan.seed:
+        return {"epoch": self._epoch, "step": self._step, **self._identity()}
+
+    def _identity(self) -> dict[str, int | bool | None]:
+        """What the batches follow from, besides the epoch."""
+        plan = self._plan
+        return {
+            "n_systems": plan.n_systems,
+            "batch_size": plan.batch_size,
+            "shuffle": plan.shuffle,
+            "seed": plan.seed,
+            "drop_last": plan.drop_last,
+            "budget": plan.budget,
+            "n_shards": plan.shard[1],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on with the batch that comes next by :meth:`state`, in the next ``for``.
+
+        :raises MetatensorError: the state of a loader with other batches
+        """
+        for name, mine in self._identity().items():
+            if name not in state or state[name] != mine:
+                raise MetatensorError(
+                    f"this is the state of a loader with other batches: its {name} was "
+                    f"{state.get(name)}, that of this one is {mine}"
+                )
+        epoch, step = int(state["epoch"]), int(state["step"])
+        n_batches = len(self._plan.batches(epoch))
+        if not 0 <= step <= n_batches:
             raise MetatensorError(
-                f"the batches were in the order of seed {state['seed']}, this loader "
-                f"has seed {self._plan.seed}"
+                f"the state is at batch {step}, but an epoch has {n_batches}"
             )
-        self._epoch, self._step = int(state["epoch"]), int(state["step"])
+        for before in range(self._grown_until, epoch):  # as it would have grown
+            self._make_room(before)
+        self._epoch, self._step, self._goes_on = epoch, step, True
 
     def __len__(self) -> int:
-        """How many batches the rest of this epoch has; of all of it, at its begin."""
-        return len(self._plan.batches(self._epoch)) - self._step
+        """How many batches the next ``for`` gives."""
+        return len(self._plan.batches(self._epoch)) - self._step * self._goes_on
 
     # --- batches -------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Any]:
-        batches = self._plan.batches(self._epoch)
-        if self._grows and isinstance(self._dataset, Store):
-            self._make_room(self._dataset, batches)
-        for batch in self._loaded(batches[self._step :]):
-            self._step += 1  # before it is given, so that a state that is saved fits
-            yield batch
-        self._epoch, self._step = self._epoch + 1, 0
+        """The next epoch; what is left of it after :meth:`restore`."""
+        if not self._goes_on:
+            self._epoch, self._step = self._epoch + (self._step > 0), 0
+        self._goes_on = False
+        return self._batches(self._epoch, self._step)
 
-    def _make_room(self, store: Store, batches: Sequence[np.ndarray]) -> None:
+    def __call__(self, epoch: int) -> Iterator[Any]:
+        """The batches of an epoch by its number, as ``learn.fit`` asks for them."""
+        self._epoch, self._step, self._goes_on = epoch, 0, False
+        return self._batches(epoch, 0)
+
+    def _batches(self, epoch: int, step: int) -> Iterator[Any]:
+        self._make_room(epoch)
+        batches = self._plan.batches(epoch)
+        loaded = self._loaded(batches[step:])
+
+        def give() -> Iterator[Any]:
+            for number, batch in enumerate(loaded, step + 1):
+                # before it is given, so that a state that is saved then fits
+                self._epoch, self._step = epoch, number
+                yield batch
+            self._epoch, self._step = epoch + 1, 0
+
+        return give()
+
+    def _make_room(self, epoch: int) -> None:
+        """For the batches of an epoch, those of all processes, if that is asked for."""
+        if not (self._grows and isinstance(self._dataset, Store)):
+            return
         layout: Any = self._layout
-        needed = store.layout(layout.systems, buckets=layout.fractions, batches=batches)
+        needed = self._dataset.layout(
+            layout.systems,
+            buckets=layout.fractions,
+            batches=self._plan.all_batches(epoch),
+        )
         grown = layout.union(needed.select(list(layout.rooms)))
+        self._grown_until = max(self._grown_until, epoch + 1)
         if grown != layout:
             self._layout, self._n_grown = grown, self._n_grown + 1
 

@@ -55,6 +55,8 @@ class Plan:
             raise MetatensorError(
                 f"`batch_size` must be at least 1, not {self.batch_size}"
             )
+        if self.seed < 0:
+            raise MetatensorError(f"`seed` must be at least 0, not {self.seed}")
         index, count = self.shard
         if not 0 <= index < count:
             raise MetatensorError(
@@ -84,13 +86,17 @@ class Plan:
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """The systems of each batch that this process has in an epoch."""
-        order = np.arange(self.n_systems)
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, epoch]).permutation(order)
-        whole = self._cut(order) if self.budget is None else self._packed(order)
+        whole = self.all_batches(epoch)
         index, count = self.shard
         n_each = len(whole) // count if count > 1 else len(whole)
         return whole[index : n_each * count : count]
+
+    def all_batches(self, epoch: int) -> list[np.ndarray]:
+        """The systems of each batch of all processes."""
+        order = np.arange(self.n_systems)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, epoch]).permutation(order)
+        return self._cut(order) if self.budget is None else self._packed(order)
 
     def _cut(self, order: np.ndarray) -> list[np.ndarray]:
         n = self.batch_size

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._run.functions import StaticValue, exact_structure
+from ..._types.errors import MetatensorError
 from ...layout._items import items_of
+from ._calling import is_stateful
 
 Module = Callable[..., Any]
 
@@ -62,8 +64,10 @@ class StackedModules(eqx.Module, Sequence[Module]):
         at = range(len(self))[index]
         for members, stack in zip(self.groups, self.stacks, strict=True):
             if at in members:
-                row = members.index(at)
-                return stack if len(members) == 1 else pick(stack, row)
+                if len(members) == 1:
+                    return stack
+                _check_is_one(stack, len(members))
+                return pick(stack, members.index(at))
         raise IndexError(f"there are {len(self)} modules, no module {index}")
 
     def __len__(self) -> int:
@@ -75,6 +79,20 @@ class StackedModules(eqx.Module, Sequence[Module]):
             for i, module in zip(members, _unstack(stack, len(members)), strict=True):
                 modules[i] = module
         return iter(modules)
+
+    def with_module(self, index: int, module: Module) -> StackedModules:
+        """The same with another module, which is like the one in its place.
+
+        :raises MetatensorError: a module that is not like it
+        """
+        modules = list(self)
+        modules[index] = module
+        if alike(modules) != self.groups:
+            raise MetatensorError(
+                f"the module for position {index} differs from the one that is there "
+                "in more than the values of its arrays: make a new ModuleMap"
+            )
+        return self.like(modules)
 
     def like(self, modules: Sequence[Module]) -> StackedModules:
         """These modules, held together as those of this sequence are."""
@@ -109,6 +127,9 @@ def alike(modules: Sequence[Module]) -> tuple[tuple[int, ...], ...]:
     """The positions of the modules that are alike, in groups."""
     groups: defaultdict[Any, list[int]] = defaultdict(list)
     for i, module in enumerate(modules):
+        if is_stateful(module):  # what marks its state is its own
+            groups[i].append(i)
+            continue
         kind = kind_of(module)
         try:
             groups[kind].append(i)
@@ -155,9 +176,21 @@ def _stack_arrays(*arrays: Any) -> Any:
     return np.stack(arrays) if of_numpy else jnp.stack(arrays)
 
 
+def _check_is_one(stack: Any, n: int) -> None:
+    """Raise if these are the modules of several models, such as of an ensemble."""
+    for x in jax.tree.leaves(eqx.filter(stack, is_array)):
+        if x.shape[:1] != (n,):
+            raise MetatensorError(
+                f"there are {n} modules, but an array of them has shape {x.shape}: "
+                "take one model of an ensemble first, "
+                "`jax.tree.map(lambda x: x[i], model)` on its arrays"
+            )
+
+
 def _unstack(stack: Any, n: int) -> list[Any]:
     if n == 1:
         return [stack]
+    _check_is_one(stack, n)
     arrays, rest = eqx.partition(stack, is_array)
     leaves, structure = jax.tree.flatten(arrays)
     rows = zip(*map(items_of, leaves), strict=True) if leaves else [()] * n
