@@ -289,7 +289,12 @@ def test_fit_goes_on_with_the_batches_of_its_epoch(tmp_path: Any) -> None:
         model = eqx.nn.Linear(1, 1, key=jax.random.key(0))
         options = {"epochs": epochs, "checkpoints": learn.Checkpoints(tmp_path / name)}
         return learn.fit(
-            model, loader, loss, optax.adam(0.1), progress=False, **options
+            model,
+            loader,
+            loss,
+            optax.sgd(1e-4, momentum=0.9),
+            progress=False,
+            **options,
         )
 
     train("a", 2)
