@@ -14,7 +14,12 @@ import metatensor_jax as mts
 
 eqx = pytest.importorskip("equinox")
 
-from metatensor_jax.learn import Linear, ModuleMap, StackedModules  # noqa: E402
+from metatensor_jax.learn import (  # noqa: E402
+    Linear,
+    ModuleMap,
+    StackedModuleMap,
+    StackedModules,
+)
 
 NESTED = {
     "positions": Gradient((3,), [0, 2, 2], {"positions": Gradient((3,), [1, 0])}),
@@ -616,6 +621,24 @@ def test_the_modules_of_an_ensemble_are_those_of_its_members() -> None:
     arrays, static = eqx.partition(ensemble, eqx.is_array)
     one = eqx.combine(jax.tree.map(lambda x: x[1], arrays), static)
     assert one.modules[0].weight.shape == (2, 3)
+
+
+def test_few_modules_together_by_name() -> None:
+    """The old name: with a state and with keys it is a ModuleMap as well."""
+    x = sparse()
+    one_by_one = ModuleMap(x.keys, mlps(3, 2))
+    together = StackedModuleMap(one_by_one)
+    mts.allclose_raise(together(x), one_by_one(x), rtol=1e-5, atol=1e-6)
+    assert_same(list(together.unstack().modules), list(one_by_one.modules))
+    drop = StackedModuleMap(ModuleMap(x.keys, [eqx.nn.Dropout(0.5)] * 3))
+    key = jax.random.key(0)
+    mts.allclose_raise(drop(x, key=key), drop.unstack()(x, key=key))
+    model, state = eqx.nn.make_with_state(
+        lambda: StackedModuleMap(ModuleMap(x.keys, [Counts() for _ in range(3)]))
+    )()
+    mts.allclose_raise(
+        model(mts.remove_gradients(x), state)[0], mts.remove_gradients(x)
+    )
 
 
 def test_another_module_in_one_place() -> None:

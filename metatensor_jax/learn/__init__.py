@@ -22,6 +22,7 @@ from .nn import (
     Buffer as Buffer,
     Linear as Linear,
     ModuleMap as ModuleMap,
+    StackedModuleMap as StackedModuleMap,
     StackedModules as StackedModules,
     Standardize as Standardize,
     trainable as trainable,
@@ -52,6 +53,7 @@ __all__ = [
     "IndexedDataset",
     "Linear",
     "ModuleMap",
+    "StackedModuleMap",
     "StackedModules",
     "Standardize",
 ]

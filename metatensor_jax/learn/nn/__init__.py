@@ -15,7 +15,10 @@ from ._buffer import Buffer as Buffer, trainable as trainable
 from ._calling import RowModule as RowModule
 from ._equivariant import EquivariantTransformation as EquivariantTransformation
 from ._linear import EquivariantLinear as EquivariantLinear, Linear as Linear
-from ._module_map import ModuleMap as ModuleMap
+from ._module_map import (
+    ModuleMap as ModuleMap,
+    StackedModuleMap as StackedModuleMap,
+)
 from ._norms import InvariantLayerNorm as InvariantLayerNorm, LayerNorm as LayerNorm
 from ._sequential import Sequential as Sequential
 from ._stacked import StackedModules as StackedModules
@@ -37,6 +40,7 @@ __all__ = [
     "RowModule",
     "Sequential",
     "SiLU",
+    "StackedModuleMap",
     "StackedModules",
     "Standardize",
     "Tanh",

@@ -202,6 +202,27 @@ class ModuleMap(eqx.Module):
             raise absent_member(type(self).__name__, name)
 
 
+class StackedModuleMap(ModuleMap):
+    """A :class:`ModuleMap` whose modules that are alike are one, however few they are.
+
+    :param module_map: the modules
+
+    >>> from metatensor_jax.learn import Linear
+    >>> keys = Labels("center_type", [[1], [8]])
+    >>> linear = Linear(keys, 3, 2, key=jax.random.key(0)).module_map
+    >>> [x.shape for x in jax.tree.leaves(StackedModuleMap(linear).modules)]
+    [(2, 2, 3), (2, 2)]
+    """
+
+    def __init__(self, module_map: ModuleMap) -> None:
+        modules = StackedModules(module_map.modules)
+        super().__init__(module_map.in_keys, modules, module_map.out_properties)
+
+    def unstack(self) -> ModuleMap:
+        """The modules one by one, with the parameters that they have now."""
+        return ModuleMap(self.in_keys, list(self.modules), self.out_properties)
+
+
 def _held(
     modules: Sequence[Callable[..., Any]],
 ) -> list[Callable[..., Any]] | StackedModules:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -53,7 +52,7 @@ def apply_with_state(
                 values.shape[-1], None if labels is None else labels[at]
             )
             mixed[i] = TensorBlock(values, block.samples, block.components, properties)
-    bound = dataclasses.replace(module_map, modules=modules)
+    bound = eqx.tree_at(lambda x: x.modules, module_map, modules)
     return _with_blocks(bound, tensor, mixed, key), state
 
 
