@@ -629,16 +629,17 @@ def test_few_modules_together_by_name() -> None:
     one_by_one = ModuleMap(x.keys, mlps(3, 2))
     together = StackedModuleMap(one_by_one)
     mts.allclose_raise(together(x), one_by_one(x), rtol=1e-5, atol=1e-6)
-    assert_same(list(together.unstack().modules), list(one_by_one.modules))
+    back = together.unstack()
+    assert_same(*[eqx.filter(m.modules, eqx.is_array) for m in (back, one_by_one)])
     drop = StackedModuleMap(ModuleMap(x.keys, [eqx.nn.Dropout(0.5)] * 3))
     key = jax.random.key(0)
     mts.allclose_raise(drop(x, key=key), drop.unstack()(x, key=key))
     model, state = eqx.nn.make_with_state(
         lambda: StackedModuleMap(ModuleMap(x.keys, [Counts() for _ in range(3)]))
     )()
-    mts.allclose_raise(
-        model(mts.remove_gradients(x), state)[0], mts.remove_gradients(x)
-    )
+    plain = mts.remove_gradients(x)
+    first = model(plain, state)[0].block(key=0)
+    np.testing.assert_array_equal(first.values, plain.block(key=0).values)
 
 
 def test_another_module_in_one_place() -> None:
