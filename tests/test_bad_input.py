@@ -182,3 +182,12 @@ def test_stacked_functions_without_a_derivative() -> None:
 
 def test_labels_without_dimensions_are_permuted() -> None:
     assert len(Labels([], np.zeros((1, 0), int)).permute([])) == 1
+
+
+def test_masks_are_not_lost() -> None:
+    masked = np.ma.masked_array(np.ones((2, 1)), [[True], [False]])
+    s, p = Labels.range("s", 2), Labels.range("p", 1)
+    with pytest.raises(TypeError, match="masked array, 1 of whose 2 elements"):
+        TensorBlock(masked, s, [], p)
+    with pytest.raises(TypeError, match="the values of labels are a masked array"):
+        Labels("s", masked.astype(int))

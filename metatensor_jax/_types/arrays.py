@@ -80,6 +80,16 @@ def on_host(values: Any) -> np.ndarray:
     return np.asarray(values)
 
 
+def check_not_masked(values: Any, what: str) -> None:
+    """Raise for a masked array of NumPy, whose mask would be lost."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(
+            f"{what} are a masked array, {np.ma.count_masked(values)} of whose "
+            f"{values.size} elements are masked: leave rows out, or fill them, "
+            "`x.filled(...)`"
+        )
+
+
 def native(array: Any) -> Any:
     """The array in the byte order of this machine: a copy, if it has the other one.
 

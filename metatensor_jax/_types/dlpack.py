@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .arrays import is_array, is_on_host, native
+from .arrays import check_not_masked, is_array, is_on_host, native
 from .conversion import is_narrowed, warn_of_narrowing
 from .errors import MetatensorError
 from .foreign import type_of
@@ -44,13 +44,14 @@ def as_array(values: Any, what: str) -> Any:
     :param what: what the array is, for messages
     :raises MetatensorError: the provider of an array does not give its data, or JAX
         does not have its device
-    :raises TypeError: something else than an array
+    :raises TypeError: something else than an array, or one with a mask
 
     >>> import array
     >>> as_array(array.array("f", [1.0, 2.0]), "this")
     array([1., 2.], dtype=float32)
     """
     if is_array(values):
+        check_not_masked(values, what)
         return native(values)
     if isinstance(values, np.generic):
         raise _no_array(values, what)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import display
-from .arrays import LabelsLike, is_jax, on_host, read_only
+from .arrays import LabelsLike, check_not_masked, is_jax, on_host, read_only
 from .errors import MetatensorError
 
 _VALID_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -136,6 +136,7 @@ def column_index(names: tuple[str, ...], name: str) -> int:
 
 def as_int32(values: LabelsLike) -> np.ndarray:
     """A new host ``int32`` array with these values, which must all fit."""
+    check_not_masked(values, "the values of labels")
     array = on_host(values)
     is_large = array.dtype == object and all(isinstance(v, int) for v in array.flat)
     if array.size != 0 and array.dtype.kind not in "iub" and not is_large:
