@@ -89,7 +89,8 @@ class TensorBlock:
         self._set(values, samples, components, properties, {})
         for name, gradient in gradients.items():
             _check_gradient(self, name, gradient)
-        self._set(values, samples, components, properties, gradients)
+        if gradients:
+            self._set(values, samples, components, properties, gradients)
 
     def _set(
         self,
