@@ -308,3 +308,21 @@ def test_side_by_side_needs_known_destinations():
 
     with pytest.raises(mts.TracedLabelsError):
         jax.jit(function)(jnp.array([2, 0, 1]))
+
+
+def test_labels_that_blocks_share_are_known_to_be_the_same() -> None:
+    """Those of a map that is made in the program, from one array of labels."""
+
+    @jax.jit
+    def beside(values: jax.Array, rows: jax.Array) -> mts.TensorMap:
+        samples = mts.Labels.traced(["s"], rows)
+        p = mts.Labels.range("p", 2)
+        blocks = [mts.TensorBlock(x, samples, [], p) for x in values]
+        tensor = mts.TensorMap(mts.Labels.range("key", 2), blocks)
+        return tensor.keys_to_properties("key")
+
+    values = np.arange(12.0, dtype="f4").reshape(2, 3, 2)
+    rows = np.array([[4], [2], [9]], np.int32)
+    block = beside(values, rows).block()
+    np.testing.assert_array_equal(block.values, np.concatenate(list(values), axis=1))
+    np.testing.assert_array_equal(block.samples.values, rows)

@@ -295,6 +295,7 @@ def block_from_array(
 
     >>> block_from_array(np.zeros((2, 3, 4)))
     TensorBlock with shape (2, 3, 4)
+        values: float64, NumPy
         samples: [sample]
         components: [component_1]
         properties: [property]

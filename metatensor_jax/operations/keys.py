@@ -309,8 +309,8 @@ def _all_samples(of_blocks: Sequence[Labels], sort_samples: bool) -> _Placed:
             return first, places
         rows, places = distinct_rows([first.values])
         return Labels._make(first._names, rows), places * len(of_blocks)
+    tables = [labels._host_values("keys_to_properties") for labels in of_blocks]
     if sort_samples:
-        tables = [labels._host_values("keys_to_properties") for labels in of_blocks]
         rows, places = distinct_rows(tables)
         return Labels._make(first._names, rows), places
     union = first

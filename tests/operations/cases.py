@@ -456,7 +456,7 @@ def _keys() -> list[Case]:
 
         return Case(name, [f"TensorMap.{method}"], call, **{**options, **more})
 
-    needs = {"needs_samples": "comparing labels"}
+    needs = {"needs_samples": "keys_to_properties"}
     entries = mts.Labels("a", [[1], [7], [0]])
     return [
         case("keys_to_samples", "keys_to_samples", "a"),

@@ -768,7 +768,7 @@ MESSAGES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         TracedLabelsError,
         [
             "in 'keys_to_properties'",
-            "comparing labels needs the values of the labels [sys",
+            "keys_to_properties needs the values of the labels [sys",
         ],
     ),
     "traced_beside": (
