@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from .._types.errors import MetatensorError
 from ._temporary import Temporary
 
 #: where paths are taken, as ``open`` does
@@ -65,6 +67,35 @@ def replaced_file(path: AnyPath) -> Iterator[BinaryIO]:
             new.place(prepare)
     except BaseException:
         new.discard()
+        raise
+
+
+def check_new_folder(path: Path) -> None:
+    """Raise unless nothing is there, or an empty folder."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise MetatensorError(
+            f"'{path}' is there already and not empty: remove it first, or give "
+            "another path"
+        )
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to write to, that gets the name ``path`` when it is complete.
+
+    :param path: nothing is there, or an empty folder
+    :raises MetatensorError: there is something
+    """
+    check_new_folder(path)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            path.rmdir()  # which is empty
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 

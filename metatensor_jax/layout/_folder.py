@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +22,7 @@ import numpy as np
 from .._types.errors import MetatensorError
 from .._types.labels import Labels
 from .._types.structure import BlockStructure, MapStructure
-from ..io._atomic import replaced_file
+from ..io._atomic import new_folder, replaced_file
 from ._capacity import labels_from_json, labels_to_json
 from ._flat import Rows
 
@@ -295,21 +293,9 @@ def write_all(folder: Path, contents: Contents) -> None:
 
     :raises MetatensorError: there is something
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise MetatensorError(
-            f"'{folder}' is there already and not empty: remove it first, or give "
-            "another path"
-        )
-    temporary = folder.with_name(f".{secrets.token_hex(8)}.tmp")
-    temporary.mkdir(parents=True)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with new_folder(folder) as temporary:
         _write_files(temporary, contents)
-        if folder.exists():
-            folder.rmdir()  # which is empty
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _write_files(folder: Path, contents: Contents) -> None:

@@ -102,7 +102,6 @@ class Filling:
                     of_step = no_rows(step.row, step.n_columns, n_systems)
                     self.rows.append(of_step if there is None else next(there))
         n = layout.systems
-        self._fields = list(order), list(own_rows)
         self._folds = {
             bucket: self._fold(steps, order, own_rows, bucket)
             for bucket in range(len(layout.fractions))

@@ -74,10 +74,11 @@ class StoreOnDevice:
         at = jnp.sort(jnp.where(is_there, at, len(self)))
         is_there = at < len(self)
         at = jnp.where(is_there, at, 0)
-        parts = [
-            (rows.offsets[at], jnp.where(is_there, jnp.diff(rows.offsets)[at], 0))
-            for rows in self._rows
-        ]
+        parts = []
+        for rows in self._rows:
+            starts = rows.offsets[at]
+            counts = jnp.where(is_there, rows.offsets[at + 1] - starts, 0)
+            parts.append((starts, counts))
         leaves = []
         for step, rows, (starts, counts) in zip(
             recipe.steps, self._rows, parts, strict=True

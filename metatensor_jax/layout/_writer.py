@@ -255,7 +255,7 @@ def _check_map(name: str, tensor: TensorMap, known: MapFiles) -> None:
         there = known.blocks.get(tuple(key.values.tolist()))
         if there is not None:
             what = where(name, key.print())
-            check_same_room(what, there.structure, traced(block._structure))
+            check_same_room(what, there.structure, block._structure)
 
 
 def _lock(file: FileIO, folder: Path) -> None:

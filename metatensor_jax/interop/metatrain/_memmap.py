@@ -8,13 +8,12 @@ are stored as they are, and stress as the strain gradient over the volume.
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from ..._types.errors import MetatensorError
+from ...io._atomic import check_new_folder, new_folder
 from ._names import file_names
 from ._parts import Entry, Options, Parts
 from ._systems import arrays_of
@@ -25,11 +24,7 @@ _TAKEN = ("a", "c", "x", "momenta", "masses")
 def write_folder(path: Path, parts: Parts) -> Options:
     """Write all of it, and give the section for ``options.yaml``."""
     numbered = parts.numbered
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise MetatensorError(
-            f"'{path}' is there already and not empty: remove it first, or give "
-            "another path"
-        )
+    check_new_folder(path)
     arrays, more = _named(parts)
     counts = {
         "ns": np.array(len(numbered.frames), np.int64),
@@ -126,19 +121,11 @@ def _write(
     path: Path, arrays: dict[str, np.ndarray], counts: dict[str, np.ndarray]
 ) -> None:
     """All files at once: the folder gets its name when it is complete."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    temporary.mkdir()
-    try:
+    with new_folder(path) as folder:
         for name, array in counts.items():
-            np.save(temporary / f"{name}.npy", array)
+            np.save(folder / f"{name}.npy", array)
         for name, array in arrays.items():
-            array.tofile(temporary / f"{name}.bin")
-        if path.exists():
-            path.rmdir()  # which is empty
-        temporary.rename(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            array.tofile(folder / f"{name}.bin")
 
 
 def _narrow(name: str, array: np.ndarray) -> np.ndarray:
